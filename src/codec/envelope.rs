@@ -1,0 +1,1 @@
+//! The JSON envelopes of events and tasks, read over borrowed data.

@@ -1,0 +1,1 @@
+//! Domain events on Kafka: a publisher, and consumers with typed handlers.

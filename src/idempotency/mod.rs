@@ -1,0 +1,1 @@
+//! The key store: an effect happens once per key. `claim -> complete(outcome) | release`.

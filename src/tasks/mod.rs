@@ -1,0 +1,1 @@
+//! Tasks on RabbitMQ: a queue of typed work, and a worker with a registry of handlers.
