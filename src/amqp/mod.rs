@@ -1,1 +1,66 @@
-//! The RabbitMQ client.
+//! The RabbitMQ client: AMQP 0-9-1 over one connection, with confirmed publishing and manual acknowledgement.
+//!
+//! ```no_run
+//! # async fn run() -> muslin::Result<()> {
+//! use muslin::amqp::{Client, Message};
+//!
+//! let rabbit = Client::connect("amqp://user:pass@localhost:5672/").await?;
+//! let queue = rabbit.queue("tasks").declare().await?;
+//! queue.publish(Message::json(&serde_json::json!({"type": "email.send", "data": {}}))?).await?; // confirmed
+//! let mut deliveries = queue.consume().prefetch(200).start().await?;
+//! while let Some(delivery) = deliveries.next().await {
+//!     let delivery = delivery?;
+//!     println!("{} bytes", delivery.body().len());
+//!     delivery.ack();
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! # How the work is divided
+//!
+//! `amqprs` does framing and one RPC at a time; it panics inside when a caller is cancelled or two callers declare at
+//! once. So each of its channels has one owning task here, which runs every RPC to its end, and callers talk to that
+//! task. The owners are kept apart by what a broker's error takes down, because AMQP answers most errors by closing
+//! the channel:
+//!
+//! ```text
+//! Client ──► connection task (connection.rs)   opens channels, watches the link, closes it
+//!              ├─ control channel (topology.rs)  declare, bind, purge, depth; reopened after a broker's error
+//!              ├─ publisher channel (publisher.rs) one per Publisher; confirms.rs matches confirms; reopened
+//!              ├─ get channel (queue.rs)           one per Queue that uses `get`
+//!              └─ consumer channel (consumer.rs)   one per Deliveries; its end is an error from `next`
+//! ```
+//!
+//! # What holds
+//!
+//! * A publish that resolves `Ok` was confirmed by the broker. An error says by [`crate::Error::is_ambiguous`] whether
+//!   the message may be there all the same.
+//! * A delivery that is neither acknowledged nor rejected comes again: it is given back on drop, and by the broker when
+//!   the channel or the connection ends. An acknowledgement after that changes nothing and is logged.
+//! * Every operation has a time limit. When the connection is lost each waiter gets
+//!   [`ErrorKind::Disconnected`](crate::ErrorKind::Disconnected); the application connects again with
+//!   [`Client::connect`].
+//!
+//! # Limits that come from below
+//!
+//! * A header whose text is not UTF-8 ends the connection with an error: `amqprs` decodes it before this crate sees it.
+//! * The broker's `connection.blocked` is not announced; a blocked publisher sees its confirms time out.
+//! * TLS (`amqps://`) is not in this build.
+
+mod client;
+mod consumer;
+mod message;
+mod publisher;
+mod queue;
+mod table;
+mod topology;
+mod url;
+
+pub use client::{Client, ClientBuilder};
+pub use consumer::{ConsumeBuilder, Deliveries, Delivery};
+pub use message::{Message, Properties};
+pub use publisher::{Publisher, Queued};
+pub use queue::{Depth, Queue, QueueBuilder};
+pub use table::{Table, Value};
+pub use topology::{ExchangeBuilder, ExchangeKind};
+pub use url::Url;
