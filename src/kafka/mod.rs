@@ -1,1 +1,43 @@
 //! The Kafka client.
+//!
+//! ```no_run
+//! # async fn example() -> muslin::Result<()> {
+//! use muslin::kafka::{Client, Record};
+//!
+//! let client = Client::builder("127.0.0.1:9092").connect().await?;
+//! let producer = client.producer().build().await?;
+//! let placed = producer.send(Record::to("greetings")?.key("k").value("hello")).await?;
+//! println!("partition {} offset {}", placed.partition, placed.offset);
+//!
+//! let mut consumer = client.consumer().group("readers").topics(["greetings"]).build().await?;
+//! while let Some(delivery) = consumer.next().await {
+//!     let delivery = delivery?;
+//!     println!("{:?}", delivery.value());
+//!     delivery.ack();
+//! }
+//! # Ok(()) }
+//! ```
+//!
+//! ```text
+//! client      one cluster: bootstrap, metadata, a connection per broker, small admin requests
+//! producer    idempotent, acks=all, batched; `enqueue` keeps order, `Queued` resolves exactly once
+//! consumer    partitions assigned by hand, committed offsets of a group without membership
+//! cluster     pure: who leads what, when to ask again
+//! wire        one connection: framing, versions, timeouts; all that touches rskafka
+//! ```
+
+mod admin;
+mod client;
+mod cluster;
+pub mod consumer;
+mod errors;
+pub mod producer;
+mod wire;
+
+pub use admin::At;
+pub use client::{Client, ClientBuilder, PartitionInfo, TopicInfo};
+pub use consumer::{
+    Consumer, ConsumerBuilder, Delivery, Headers, Isolation, PartitionPosition, Reset, StartAt,
+};
+pub use producer::{Placed, Producer, ProducerBuilder, Queued, Record};
+pub use wire::{Connect, Io};

@@ -1,0 +1,1 @@
+//! Who leads what, and when to ask again.

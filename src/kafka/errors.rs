@@ -1,0 +1,1 @@
+//! Broker error codes as errors of this crate.

@@ -1,0 +1,5 @@
+//! One connection to one broker.
+
+mod connect;
+
+pub use connect::{Connect, Io};
