@@ -1,0 +1,116 @@
+//! What the tests against real brokers share: where the brokers are, unique names, child programs with a deadline.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(clippy::disallowed_methods, reason = "tests read clocks and draw names")]
+
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The Kafka bootstrap address to test against.
+pub fn kafka() -> String {
+    broker("MUSLIN_KAFKA")
+}
+
+/// The AMQP URL to test against.
+pub fn amqp() -> String {
+    broker("MUSLIN_AMQP")
+}
+
+fn broker(name: &str) -> String {
+    match std::env::var(name) {
+        Ok(value) if !value.is_empty() => value,
+        _ => panic!(
+            "{name} is not set: this test needs a real broker; run ./scripts/test.sh test, or scripts/with-brokers.sh cargo test"
+        ),
+    }
+}
+
+/// `prefix` with something unique behind it: tests run at once, on brokers that live on.
+pub fn unique(prefix: &str) -> String {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    format!("{prefix}-{}", &id[..12])
+}
+
+/// The binary under test.
+pub fn muslin() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_muslin"));
+    command.env("MUSLIN_KAFKA", kafka()).env("MUSLIN_AMQP", amqp());
+    command
+}
+
+/// A Python program of `tests/python`, in the environment that holds aiokafka and aio-pika.
+pub fn python(script: &str) -> Command {
+    let interpreter = std::env::var("MUSLIN_PYTHON").unwrap_or_else(|_| {
+        let home = std::env::var("HOME").unwrap_or_default();
+        format!("{home}/.cache/muslin/python/bin/python")
+    });
+    assert!(
+        PathBuf::from(&interpreter).exists(),
+        "{interpreter} is not there: it holds the Python clients; run scripts/setup.sh test or set MUSLIN_PYTHON"
+    );
+    let mut command = Command::new(interpreter);
+    command
+        .arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/python").join(script))
+        .env("MUSLIN_KAFKA", kafka())
+        .env("MUSLIN_AMQP", amqp());
+    command
+}
+
+/// Runs `command` with `input` on its standard input and waits for it, at most `limit`; then it is killed and the test fails.
+pub fn run_within(command: &mut Command, input: &str, limit: Duration) -> Output {
+    let what = format!("{command:?}");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("cannot start {what}: {e}"));
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()));
+    let mut out = child.stdout.take().unwrap();
+    let mut err = child.stderr.take().unwrap();
+    let out = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        out.read_to_end(&mut bytes).map(|_| bytes)
+    });
+    let err = std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        err.read_to_end(&mut bytes).map(|_| bytes)
+    });
+    let end = Instant::now() + limit;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > end {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            let stderr = String::from_utf8_lossy(&err.join().unwrap().unwrap()).into_owned();
+            panic!("{what} did not end within {limit:?}; it said: {stderr}");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    // A program that ends early closes its input: not this test's business.
+    let _ = writer.join().unwrap();
+    Output { status, stdout: out.join().unwrap().unwrap(), stderr: err.join().unwrap().unwrap() }
+}
+
+/// Runs `command` to a good end and returns what it printed.
+pub fn succeed(command: &mut Command, input: &str) -> String {
+    let output = run_within(command, input, Duration::from_secs(60));
+    assert!(
+        output.status.success(),
+        "{command:?} ended with {}\nstdout: {}\nstderr: {}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The JSON objects of an output, one a line.
+pub fn json_lines(text: &str) -> Vec<serde_json::Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+}
