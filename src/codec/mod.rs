@@ -5,3 +5,4 @@
 pub mod compression;
 pub mod envelope;
 pub mod record_batch;
+mod varint;

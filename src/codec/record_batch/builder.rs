@@ -1,0 +1,506 @@
+//! Writing: records go straight into the wire form of their batch.
+//!
+//! ```text
+//!            push                  push (it fits)
+//!   empty ──────────▶ collecting ◀───────────────┐
+//!     ▲                   │   └──────────────────┘
+//!     └───────────────────┘
+//!       finish -> Bytes, or clear
+//! ```
+//!
+//! The header is left open until [`BatchBuilder::finish`], so whoever sends the batch may say as late as that which
+//! producer and which sequence it is. [`restamp`] says it anew for a batch that is finished.
+
+use bytes::{Bytes, BytesMut};
+
+use super::control::ControlMarker;
+use super::layout::{self, Header};
+use super::view::BatchView;
+use crate::codec::compression::{Compression, compress};
+use crate::codec::varint;
+use crate::{Error, ErrorKind, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Result, Sequence, Timestamp};
+
+/// The most bytes that a batch can have: its length is an `i32` that does not count the first 12.
+const MAX_WIRE_LEN: usize = i32::MAX as usize;
+/// The bytes of a record before its key's: length, attributes, timestamp delta, offset delta, key length.
+const PREFIX_LEN: usize = 32;
+/// The bytes that stand for a number in the buffer before it is cut to what the number takes.
+const NUMBER_LEN: usize = 8;
+
+/// What a batch is to be. The defaults are an application's: no compression, no producer id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchOptions {
+    /// How the records are compressed. Default: not.
+    pub compression: Compression,
+    /// The codec's level. Default: the codec's own.
+    pub level: Option<i32>,
+    /// The most bytes of a batch, header included, before compression. Default 1,048,576; 2,147,483,647 at most.
+    ///
+    /// A builder holds at most twice as much of its own (a buffer that grows by doubling), and with compression as
+    /// much again while it finishes.
+    pub max_bytes: usize,
+    /// The bytes that the first record of a batch makes room for, so that the buffer need not grow by doubling.
+    /// Default 0: as much as the batch before took. `max_bytes` at most.
+    pub initial_capacity: usize,
+    /// The offset of the first record. Default 0: a broker sets its own.
+    pub base_offset: Offset,
+    /// The leader's epoch. Default -1: a broker sets its own.
+    pub leader_epoch: LeaderEpoch,
+    /// Who writes (KIP-98). Default: nobody.
+    pub producer_id: ProducerId,
+    /// The writer's epoch. Default: none.
+    pub producer_epoch: ProducerEpoch,
+    /// The sequence number of the first record. Default: none.
+    pub base_sequence: Sequence,
+    /// Whether the batch belongs to a transaction. Default: no.
+    pub transactional: bool,
+    /// Whether the batch holds control markers. Default: no. Brokers write these.
+    pub control: bool,
+    /// One time for all records, as a broker sets it on append (KIP-32). Default: each record has its own.
+    pub append_time: Option<Timestamp>,
+    /// From when on tombstones may be removed, as a broker's compaction sets it (KIP-534). Default: not set.
+    pub delete_horizon: Option<Timestamp>,
+}
+
+impl Default for BatchOptions {
+    fn default() -> Self {
+        Self {
+            compression: Compression::None,
+            level: None,
+            max_bytes: 1 << 20,
+            initial_capacity: 0,
+            base_offset: Offset(0),
+            leader_epoch: LeaderEpoch::UNKNOWN,
+            producer_id: ProducerId::NONE,
+            producer_epoch: ProducerEpoch::NONE,
+            base_sequence: Sequence::NONE,
+            transactional: false,
+            control: false,
+            append_time: None,
+            delete_horizon: None,
+        }
+    }
+}
+
+/// Collects records into one batch at a time.
+///
+/// The buffer is used again as soon as the batches that were handed out are dropped; until then a new one is taken.
+#[derive(Debug)]
+pub struct BatchBuilder {
+    options: BatchOptions,
+    /// Empty, or a header's room and the records.
+    buf: BytesMut,
+    /// Where a compressed batch is put together.
+    packed: BytesMut,
+    records: u32,
+    /// The offset delta of the next record.
+    next_delta: u32,
+    base_timestamp: i64,
+    max_timestamp: i64,
+    /// What the batch before took.
+    last_size: usize,
+}
+
+/// What a record takes at the builder's end.
+struct Plan {
+    /// Bytes behind the record's own length.
+    body: usize,
+    /// Bytes in all.
+    total: usize,
+    timestamp_delta: i64,
+    offset_delta: i32,
+    header_count: i32,
+}
+
+impl BatchBuilder {
+    /// An empty builder. Takes no memory before the first record.
+    #[must_use]
+    pub fn new(mut options: BatchOptions) -> Self {
+        options.max_bytes = options.max_bytes.min(MAX_WIRE_LEN);
+        Self {
+            options,
+            buf: BytesMut::new(),
+            packed: BytesMut::new(),
+            records: 0,
+            next_delta: 0,
+            base_timestamp: 0,
+            max_timestamp: Timestamp::NONE.0,
+            last_size: 0,
+        }
+    }
+
+    /// What the batches are to be.
+    #[must_use]
+    pub const fn options(&self) -> &BatchOptions {
+        &self.options
+    }
+
+    /// How many records the batch has.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.records as usize
+    }
+
+    /// Whether the batch has no record yet.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.records == 0
+    }
+
+    /// The exact bytes of the batch on the wire if it were finished now without compression.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.buf.len().max(layout::HEADER_LEN)
+    }
+
+    /// The most bytes that a batch of this one record can take, whatever its place and time: what to reserve for a
+    /// record before it is known which batch it goes to.
+    pub fn upper_bound<'h>(
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl IntoIterator<Item = (&'h str, Option<&'h [u8]>)>,
+    ) -> usize {
+        let fixed = layout::HEADER_LEN + 1 + varint::MAX_LEN_64 + 5 * varint::MAX_LEN_32;
+        let content = key.map_or(0, <[u8]>::len).saturating_add(value.map_or(0, <[u8]>::len));
+        headers.into_iter().fold(fixed.saturating_add(content), |sum, (name, value)| {
+            sum.saturating_add(2 * varint::MAX_LEN_32)
+                .saturating_add(name.len())
+                .saturating_add(value.map_or(0, <[u8]>::len))
+        })
+    }
+
+    /// Whether [`Self::push`] would take this record into the batch as it stands.
+    pub fn fits<'h, H>(
+        &self,
+        timestamp: Timestamp,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: H,
+    ) -> bool
+    where
+        H: IntoIterator<Item = (&'h str, Option<&'h [u8]>)>,
+    {
+        self.plan(timestamp, key, value, headers.into_iter()).is_some()
+    }
+
+    /// Appends a record. `None` is null, which a reader tells from empty. Nothing is kept of what is passed: the
+    /// bytes are copied to where they leave from.
+    ///
+    /// # Errors
+    /// The batch is unchanged after each of these.
+    /// - [`ErrorKind::TooLarge`]: the record does not fit in a batch of `max_bytes` of its own.
+    /// - [`ErrorKind::Full`]: it does not fit behind the ones that are here. Finish the batch and push it again.
+    /// - [`ErrorKind::Config`]: the timestamp is below -1, or iterating over the headers twice gave two answers.
+    pub fn push<'h, H>(
+        &mut self,
+        timestamp: Timestamp,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: H,
+    ) -> Result<()>
+    where
+        H: IntoIterator<Item = (&'h str, Option<&'h [u8]>)>,
+        H::IntoIter: Clone,
+    {
+        let headers = headers.into_iter();
+        match self.plan(timestamp, key, value, headers.clone()) {
+            Some(plan) => self.append(&plan, timestamp, key, value, headers),
+            None => Err(self.refuse(timestamp, key, value)),
+        }
+    }
+
+    /// Appends a control marker; the options must say that the batch holds them.
+    ///
+    /// # Errors
+    /// As [`Self::push`], and [`ErrorKind::Config`] in a batch of applications' records.
+    pub fn push_control(&mut self, timestamp: Timestamp, marker: ControlMarker) -> Result<()> {
+        if !self.options.control {
+            return Err(Error::new(
+                ErrorKind::Config,
+                "a control marker goes into a control batch: set `control` in its options",
+            ));
+        }
+        self.push(timestamp, Some(&marker.key()), Some(&marker.value()), [])
+    }
+
+    /// Leaves `n` offsets out before the next record, as compaction does.
+    pub fn skip_offsets(&mut self, n: u32) {
+        self.next_delta = self.next_delta.saturating_add(n);
+    }
+
+    /// Says who writes the batch and with which sequence number it begins; as late as before [`Self::finish`]. Stays
+    /// for the batches after it.
+    pub fn set_producer(&mut self, id: ProducerId, epoch: ProducerEpoch, base_sequence: Sequence) {
+        self.options.producer_id = id;
+        self.options.producer_epoch = epoch;
+        self.options.base_sequence = base_sequence;
+    }
+
+    /// Drops the records. The buffer stays.
+    pub fn clear(&mut self) {
+        self.buf.clear();
+        self.packed.clear();
+        self.records = 0;
+        self.next_delta = 0;
+        self.max_timestamp = Timestamp::NONE.0;
+    }
+
+    /// Closes the batch: compresses, fills in the header and the checksum, and hands the bytes out. The builder is
+    /// empty after it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] when there is no record. What [`compress`] says; the records then stay as they are.
+    /// [`ErrorKind::TooLarge`] when compression makes the batch larger than the format can say.
+    pub fn finish(&mut self) -> Result<Bytes> {
+        if self.records == 0 {
+            return Err(Error::new(ErrorKind::Config, "a record batch needs a record"));
+        }
+        self.last_size = self.buf.len();
+        let mut batch = if self.options.compression == Compression::None {
+            self.buf.split()
+        } else {
+            let records = self.buf.get(layout::HEADER_LEN..).unwrap_or_default();
+            self.packed.clear();
+            self.packed.extend_from_slice(&[0; layout::HEADER_LEN]);
+            compress(self.options.compression, self.options.level, records, &mut self.packed)?;
+            if self.packed.len() > MAX_WIRE_LEN {
+                return Err(Error::new(
+                    ErrorKind::TooLarge,
+                    format!(
+                        "record batch takes {} bytes in {}: {MAX_WIRE_LEN} is the most",
+                        self.packed.len(),
+                        self.options.compression
+                    ),
+                ));
+            }
+            self.packed.split()
+        };
+        let length = batch.len() - layout::LENGTH_END;
+        match batch.first_chunk_mut::<{ layout::HEADER_LEN }>() {
+            Some(header) => self.write_header(header, length as i32),
+            None => return Err(Error::new(ErrorKind::Internal, "record batch is shorter than its header")),
+        }
+        seal(&mut batch);
+        self.clear();
+        Ok(batch.freeze())
+    }
+
+    /// Everything but the checksum.
+    fn write_header(&self, header: &mut Header, length: i32) {
+        let options = &self.options;
+        let mut attributes = u16::from(options.compression.id());
+        for (set, bit) in [
+            (options.append_time.is_some(), layout::APPEND_TIME),
+            (options.transactional, layout::TRANSACTIONAL),
+            (options.control, layout::CONTROL),
+            (options.delete_horizon.is_some(), layout::DELETE_HORIZON),
+        ] {
+            if set {
+                attributes |= bit;
+            }
+        }
+        let max_timestamp = options.append_time.map_or(self.max_timestamp, Timestamp::get);
+        // At least one record has been numbered, and no number is above `i32::MAX`.
+        let last_delta = (self.next_delta - 1) as i32;
+        layout::set::<{ layout::BASE_OFFSET }, 8>(header, options.base_offset.0.to_be_bytes());
+        layout::set::<{ layout::LENGTH }, 4>(header, length.to_be_bytes());
+        layout::set::<{ layout::LEADER_EPOCH }, 4>(header, options.leader_epoch.0.to_be_bytes());
+        layout::set::<{ layout::MAGIC_AT }, 1>(header, [layout::MAGIC]);
+        layout::set::<{ layout::ATTRIBUTES }, 2>(header, attributes.to_be_bytes());
+        layout::set::<{ layout::LAST_OFFSET_DELTA }, 4>(header, last_delta.to_be_bytes());
+        layout::set::<{ layout::BASE_TIMESTAMP }, 8>(header, self.base_timestamp.to_be_bytes());
+        layout::set::<{ layout::MAX_TIMESTAMP }, 8>(header, max_timestamp.to_be_bytes());
+        layout::set::<{ layout::RECORD_COUNT }, 4>(header, self.records.to_be_bytes());
+        write_producer(header, options.producer_id, options.producer_epoch, options.base_sequence);
+    }
+
+    /// What the record would take here, if it may be here.
+    #[inline(always)]
+    fn plan<'h>(
+        &self,
+        timestamp: Timestamp,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl Iterator<Item = (&'h str, Option<&'h [u8]>)>,
+    ) -> Option<Plan> {
+        // In 64 bits, and each slice is checked on its own: no sum can overflow.
+        let room = self.options.max_bytes.checked_sub(self.size())? as u64;
+        let timestamp_delta = timestamp.0.checked_sub(self.base_for(timestamp))?;
+        let offset_delta = i32::try_from(self.next_delta).ok()?;
+        let mut body = 1
+            + varint::len_i64(timestamp_delta) as u64
+            + varint::len_i32(offset_delta) as u64
+            + sized(key, room)?
+            + sized(value, room)?;
+        let mut header_count = 0_i32;
+        for (name, value) in headers {
+            body += sized(Some(name.as_bytes()), room)? + sized(value, room)?;
+            header_count = header_count.checked_add(1)?;
+            if body > room {
+                return None;
+            }
+        }
+        body += varint::len_i32(header_count) as u64;
+        let total = body + varint::len_i32(i32::try_from(body).ok()?) as u64;
+        if total > room || timestamp < Timestamp::NONE {
+            return None;
+        }
+        // Both are below `room`, which was a `usize`.
+        Some(Plan { body: body as usize, total: total as usize, timestamp_delta, offset_delta, header_count })
+    }
+
+    /// What a record's timestamp is written relative to.
+    #[inline(always)]
+    fn base_for(&self, timestamp: Timestamp) -> i64 {
+        if self.records > 0 {
+            self.base_timestamp
+        } else {
+            self.options.delete_horizon.map_or(timestamp.0, Timestamp::get)
+        }
+    }
+
+    #[inline(always)]
+    fn append<'h>(
+        &mut self,
+        plan: &Plan,
+        timestamp: Timestamp,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl Iterator<Item = (&'h str, Option<&'h [u8]>)>,
+    ) -> Result<()> {
+        if self.records == 0 {
+            self.begin(plan.total, timestamp);
+        }
+        let start = self.buf.len();
+        self.buf.reserve(plan.total + PREFIX_LEN);
+
+        // Small parts are put as a block of a fixed size, which is a move or two, and cut to what they take.
+        let mut prefix = [0; PREFIX_LEN];
+        let mut at = varint::put_i32(&mut prefix, 0, plan.body as i32);
+        at += 1; // the record's attributes: 0
+        at = varint::put_i64(&mut prefix, at, plan.timestamp_delta);
+        at = varint::put_i32(&mut prefix, at, plan.offset_delta);
+        at = varint::put_i32(&mut prefix, at, length(key));
+        self.buf.extend_from_slice(&prefix);
+        self.buf.truncate(start + at);
+        self.buf.extend_from_slice(key.unwrap_or_default());
+        self.put_number(length(value));
+        self.buf.extend_from_slice(value.unwrap_or_default());
+        self.put_number(plan.header_count);
+        for (name, value) in headers {
+            self.put_number(length(Some(name.as_bytes())));
+            self.buf.extend_from_slice(name.as_bytes());
+            self.put_number(length(value));
+            self.buf.extend_from_slice(value.unwrap_or_default());
+        }
+
+        if self.buf.len() != start + plan.total {
+            return Err(self.take_back(start));
+        }
+        self.records += 1;
+        self.next_delta += 1;
+        self.max_timestamp = self.max_timestamp.max(timestamp.0);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn put_number(&mut self, n: i32) {
+        let mut number = [0; NUMBER_LEN];
+        let len = varint::put_i32(&mut number, 0, n);
+        let end = self.buf.len() + len;
+        self.buf.extend_from_slice(&number);
+        self.buf.truncate(end);
+    }
+
+    /// Makes room for a batch whose first record takes `first` bytes.
+    #[cold]
+    fn begin(&mut self, first: usize, timestamp: Timestamp) {
+        let expected = self.options.initial_capacity.max(self.last_size).min(self.options.max_bytes);
+        self.buf.clear();
+        self.buf.reserve(expected.max(layout::HEADER_LEN + first) + PREFIX_LEN);
+        self.buf.extend_from_slice(&[0; layout::HEADER_LEN]);
+        self.base_timestamp = self.base_for(timestamp);
+    }
+
+    #[cold]
+    fn take_back(&mut self, start: usize) -> Error {
+        self.buf.truncate(if self.records == 0 { 0 } else { start });
+        Error::new(
+            ErrorKind::Config,
+            "the record's headers were not the same when they were iterated over again",
+        )
+    }
+
+    /// Why there was no plan.
+    #[cold]
+    fn refuse(&self, timestamp: Timestamp, key: Option<&[u8]>, value: Option<&[u8]>) -> Error {
+        let max = self.options.max_bytes;
+        if timestamp < Timestamp::NONE {
+            return Error::new(
+                ErrorKind::Config,
+                format!("record timestamp is {timestamp}: expected milliseconds since 1970, or -1 for none"),
+            );
+        }
+        if self.records > 0 {
+            let message = format!(
+                "record does not fit in its batch any more: {} of {max} bytes, {} records",
+                self.size(),
+                self.records
+            );
+            return Error::new(ErrorKind::Full, message);
+        }
+        let len = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
+        Error::new(
+            ErrorKind::TooLarge,
+            format!(
+                "record with a key of {} bytes and a value of {} does not fit in a batch of {max} bytes",
+                len(key),
+                len(value)
+            ),
+        )
+    }
+}
+
+/// The length on the wire; null is -1. The plan has checked that it fits.
+#[inline(always)]
+fn length(part: Option<&[u8]>) -> i32 {
+    part.map_or(-1, |part| part.len() as i32)
+}
+
+/// The bytes of a part with its length, if they can be within `room`.
+#[inline(always)]
+fn sized(part: Option<&[u8]>, room: u64) -> Option<u64> {
+    let len = part.map_or(0, <[u8]>::len) as u64;
+    (len <= room).then(|| len + varint::len_i32(length(part)) as u64)
+}
+
+fn write_producer(header: &mut Header, id: ProducerId, epoch: ProducerEpoch, base_sequence: Sequence) {
+    layout::set::<{ layout::PRODUCER_ID }, 8>(header, id.0.to_be_bytes());
+    layout::set::<{ layout::PRODUCER_EPOCH }, 2>(header, epoch.0.to_be_bytes());
+    layout::set::<{ layout::BASE_SEQUENCE }, 4>(header, base_sequence.0.to_be_bytes());
+}
+
+/// Writes the checksum of a batch that is otherwise whole.
+fn seal(batch: &mut [u8]) {
+    let crc = layout::crc32c(batch.get(layout::ATTRIBUTES..).unwrap_or_default());
+    if let Some(header) = batch.first_chunk_mut::<{ layout::HEADER_LEN }>() {
+        layout::set::<{ layout::CRC }, 4>(header, crc.to_be_bytes());
+    }
+}
+
+/// A finished batch with another producer, epoch and sequence number, and the checksum to it: what a producer sends
+/// again after its epoch was raised (KIP-360). The records are neither read nor compressed anew.
+///
+/// Written in place where `batch` is the only handle on its memory; copied else.
+///
+/// # Errors
+/// As [`BatchView::parse`]: a damaged batch is not given a right checksum.
+pub fn restamp(batch: Bytes, id: ProducerId, epoch: ProducerEpoch, base_sequence: Sequence) -> Result<Bytes> {
+    drop(BatchView::parse(batch.clone())?);
+    let mut batch = batch.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+    if let Some(header) = batch.first_chunk_mut::<{ layout::HEADER_LEN }>() {
+        write_producer(header, id, epoch, base_sequence);
+    }
+    seal(&mut batch);
+    Ok(batch.freeze())
+}

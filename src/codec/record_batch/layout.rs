@@ -1,0 +1,74 @@
+//! Where the fields of a record batch stand (KIP-98; `DefaultRecordBatch` of the Java client).
+//!
+//! ```text
+//!  0 base offset       i64   not covered by the CRC: the broker sets it
+//!  8 batch length      i32   of all that follows
+//! 12 leader epoch      i32   not covered by the CRC: the broker sets it
+//! 16 magic             i8    2
+//! 17 crc               u32   CRC-32C of all that follows
+//! 21 attributes        i16   bits 0-2 codec, 3 append time, 4 transactional, 5 control, 6 delete horizon
+//! 23 last offset delta i32
+//! 27 base timestamp    i64   of the first record; the delete horizon where bit 6 is set (KIP-534)
+//! 35 max timestamp     i64   the append time where bit 3 is set (KIP-32)
+//! 43 producer id       i64
+//! 51 producer epoch    i16
+//! 53 base sequence     i32
+//! 57 record count      i32
+//! 61 records, compressed together where the codec says so
+//! ```
+
+/// Bytes before the records.
+pub(super) const HEADER_LEN: usize = 61;
+/// Bytes up to and including the batch length, which does not count them.
+pub(super) const LENGTH_END: usize = 12;
+/// The smallest batch length: a header without records.
+pub(super) const MIN_LENGTH: usize = HEADER_LEN - LENGTH_END;
+/// The smallest record: seven numbers of one byte.
+pub(super) const MIN_RECORD_LEN: usize = 7;
+/// The format this module reads and writes.
+pub(super) const MAGIC: u8 = 2;
+
+pub(super) const BASE_OFFSET: usize = 0;
+pub(super) const LENGTH: usize = 8;
+pub(super) const LEADER_EPOCH: usize = 12;
+pub(super) const MAGIC_AT: usize = 16;
+pub(super) const CRC: usize = 17;
+pub(super) const ATTRIBUTES: usize = 21;
+pub(super) const LAST_OFFSET_DELTA: usize = 23;
+pub(super) const BASE_TIMESTAMP: usize = 27;
+pub(super) const MAX_TIMESTAMP: usize = 35;
+pub(super) const PRODUCER_ID: usize = 43;
+pub(super) const PRODUCER_EPOCH: usize = 51;
+pub(super) const BASE_SEQUENCE: usize = 53;
+pub(super) const RECORD_COUNT: usize = 57;
+
+pub(super) const CODEC_MASK: u16 = 0b111;
+pub(super) const APPEND_TIME: u16 = 1 << 3;
+pub(super) const TRANSACTIONAL: u16 = 1 << 4;
+pub(super) const CONTROL: u16 = 1 << 5;
+pub(super) const DELETE_HORIZON: u16 = 1 << 6;
+
+/// A batch's header as bytes. Its length is in its type, so that a field's place is checked when it compiles.
+pub(super) type Header = [u8; HEADER_LEN];
+
+/// The `N` bytes at `AT`.
+#[inline(always)]
+pub(super) fn get<const AT: usize, const N: usize>(header: &Header) -> [u8; N] {
+    const { assert!(AT + N <= HEADER_LEN) };
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&header[AT..AT + N]);
+    bytes
+}
+
+/// Sets the `N` bytes at `AT`.
+#[inline(always)]
+pub(super) fn set<const AT: usize, const N: usize>(header: &mut Header, bytes: [u8; N]) {
+    const { assert!(AT + N <= HEADER_LEN) };
+    header[AT..AT + N].copy_from_slice(&bytes);
+}
+
+/// CRC-32C (Castagnoli, RFC 3720), as the batch carries it.
+#[inline]
+pub(super) fn crc32c(bytes: &[u8]) -> u32 {
+    crc_fast::crc32_iscsi(bytes)
+}
