@@ -56,7 +56,8 @@ impl Entry {
     }
 
     fn bad(&self, expected: impl fmt::Display) -> Error {
-        let value = if names::is_secret(&self.name) { "its value".to_owned() } else { format!("`{}`", self.value) };
+        let value =
+            if names::is_secret(&self.name) { "its value".to_owned() } else { format!("`{}`", self.value) };
         Error::new(ErrorKind::Config, format!("{}: {value} will not do; expected {expected}", self.place()))
     }
 }
@@ -91,7 +92,8 @@ impl Properties {
         use std::io::Read;
 
         let path = path.as_ref();
-        let bad = |why: &str| Error::new(ErrorKind::Config, format!("settings file {}: {why}", path.display()));
+        let bad =
+            |why: &str| Error::new(ErrorKind::Config, format!("settings file {}: {why}", path.display()));
         let file = std::fs::File::open(path).map_err(|e| bad("cannot be read").with_source(e))?;
         let mut bytes = Vec::new();
         file.take(FILE_MAX as u64 + 1)
@@ -101,7 +103,8 @@ impl Properties {
             return Err(bad(&format!("is larger than {FILE_MAX} bytes")));
         }
         let text = String::from_utf8(bytes).map_err(|e| {
-            let line = 1 + e.as_bytes().iter().take(e.utf8_error().valid_up_to()).filter(|b| **b == b'\n').count();
+            let line =
+                1 + e.as_bytes().iter().take(e.utf8_error().valid_up_to()).filter(|b| **b == b'\n').count();
             bad(&format!("line {line} is not UTF-8"))
         })?;
         Self::parse(&text, &path.display().to_string())
@@ -213,7 +216,8 @@ impl Properties {
                         format!("is always {} here; `{}` is ignored", values.replace(", ", " or "), e.value)
                     }
                     Meaning::Security => {
-                        "is ignored: security.protocol is plaintext, so nothing is encrypted or authenticated".to_owned()
+                        "is ignored: security.protocol is plaintext, so nothing is encrypted or authenticated"
+                            .to_owned()
                     }
                     Meaning::NotYet => "has no effect in this build".to_owned(),
                     Meaning::Foreign => "has no meaning here".to_owned(),
@@ -239,14 +243,22 @@ fn bytes(e: &Entry) -> Result<usize> {
 
 fn one_of(e: &Entry, values: &[&str]) -> Result<()> {
     let given = e.value.trim().to_ascii_lowercase();
-    if values.contains(&given.as_str()) { Ok(()) } else { Err(e.bad(format_args!("one of {}", values.join(", ")))) }
+    if values.contains(&given.as_str()) {
+        Ok(())
+    } else {
+        Err(e.bad(format_args!("one of {}", values.join(", "))))
+    }
 }
 
 /// Checks the value of a setting that has an effect.
 fn check(name: &str, e: &Entry) -> Result<()> {
     match name {
         "bootstrap.servers" | "group.id" | "client.id" => {
-            if e.value.trim().is_empty() { Err(e.bad("a text that is not empty")) } else { Ok(()) }
+            if e.value.trim().is_empty() {
+                Err(e.bad("a text that is not empty"))
+            } else {
+                Ok(())
+            }
         }
         "security.protocol" => {
             one_of(e, &["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"])?;
@@ -349,8 +361,11 @@ mod kafka {
             }
             if let Some(level) = self.text("isolation.level") {
                 let uncommitted = level.eq_ignore_ascii_case("read_uncommitted");
-                builder =
-                    builder.isolation(if uncommitted { Isolation::ReadUncommitted } else { Isolation::ReadCommitted });
+                builder = builder.isolation(if uncommitted {
+                    Isolation::ReadUncommitted
+                } else {
+                    Isolation::ReadCommitted
+                });
             }
             Ok(builder)
         }
@@ -425,7 +440,10 @@ mod tests {
             ("linger.ms=-1", "milliseconds"),
             ("linger.ms=NaN", "milliseconds"),
             ("batch.size=1k", "`batch.size`: `1k` will not do; expected bytes"),
-            ("compression.codec=brotli", "`compression.codec`: `brotli` will not do; expected one of none, gzip"),
+            (
+                "compression.codec=brotli",
+                "`compression.codec`: `brotli` will not do; expected one of none, gzip",
+            ),
             ("isolation.level=serializable", "read_committed, read_uncommitted"),
             ("security.protocol=tls", "plaintext, ssl"),
             ("bootstrap.servers= ", "not empty"),
@@ -463,10 +481,11 @@ mod tests {
 
     #[test]
     fn secrets_are_never_shown() {
-        let p = Properties::parse("sasl.password=hush\namqp.url=amqp://u:hush@h/\nssl.key.pem=hush", "f").unwrap();
+        let p = Properties::parse("sasl.password=hush\namqp.url=amqp://u:hush@h/\nssl.key.pem=hush", "f")
+            .unwrap();
         assert!(!format!("{p:?}{:?}", p.warnings()).contains("hush"));
-        for text in ["amqp://u:hush@h/", "hush@x"] {
-            let e = Properties::parse(text.split_once(':').map_or(text, |_| text), "f").unwrap_err();
+        for text in ["amqp://u:hush@h/", "hush"] {
+            let e = Properties::parse(text, "f").unwrap_err();
             assert!(!e.to_string().contains("hush"), "{e}");
         }
     }

@@ -389,7 +389,8 @@ mod tests {
 
     #[test]
     fn the_distance_counts_edits() {
-        for (a, b, edits) in [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("abc", "acb", 1), ("kitten", "sitting", 3)]
+        for (a, b, edits) in
+            [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("abc", "acb", 1), ("kitten", "sitting", 3)]
         {
             assert_eq!(distance(a, b), edits, "{a} {b}");
             assert_eq!(distance(b, a), edits, "{b} {a}");
@@ -398,7 +399,14 @@ mod tests {
 
     #[test]
     fn secrets_are_known_as_such() {
-        for name in ["sasl.password", "ssl.key.password", "ssl.key.pem", "amqp.url", "sasl.jaas.config", "ssl.keystore.key"] {
+        for name in [
+            "sasl.password",
+            "ssl.key.password",
+            "ssl.key.pem",
+            "amqp.url",
+            "sasl.jaas.config",
+            "ssl.keystore.key",
+        ] {
             assert!(is_secret(name), "{name}");
         }
         for name in ["sasl.username", "ssl.key.location", "bootstrap.servers"] {

@@ -6,6 +6,7 @@
 //! Two deviations, both on purpose: the text is UTF-8 (Java's old default was Latin-1), and a name without a separator is
 //! an error (Java takes it for an empty value; in a settings file it is a slip).
 
+use super::names;
 use crate::{Error, ErrorKind, Result};
 
 /// A setting as a file has it.
@@ -74,10 +75,10 @@ fn setting(logical: &str, number: usize, file: &str) -> Result<Line> {
         ends
     });
     let Some((end, _)) = end else {
-        // Not echoed beyond a name's length: the line may be a secret that lost its name.
-        return bad(match logical.len() {
-            0..=60 if !logical.contains('@') => format!("`{logical}` has no value; expected name=value"),
-            _ => "no separator; expected name=value".to_owned(),
+        // Anything but a known name is not echoed: it may be a secret that lost its name.
+        return bad(match names::meaning(logical) {
+            Some(_) => format!("`{logical}` has no value; expected name=value"),
+            None => "no separator; expected name=value".to_owned(),
         });
     };
     let (name, rest) = logical.split_at(end);
