@@ -187,4 +187,91 @@ fn cut(text: &str, most: usize) -> Cow<'_, str> {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests {
+    use super::*;
+
+    fn letter<'a>(origin: Origin<'a>, message: &'a str) -> DeadLetter<'a> {
+        DeadLetter {
+            origin,
+            reason: Reason::RetriesExhausted,
+            error_class: "timeout",
+            error_message: message,
+            attempts: 5,
+            first_failure: Timestamp(1_000),
+            last_failure: Timestamp(2_000),
+        }
+    }
+
+    fn text(letter: &DeadLetter<'_>) -> Vec<String> {
+        letter.headers().iter().map(|(name, value)| format!("{name}={value}")).collect()
+    }
+
+    const TASKS: Origin<'_> = Origin::Amqp { exchange: "", routing_key: "tasks", queue: "tasks" };
+
+    #[test]
+    fn a_record_says_where_it_came_from_and_why() {
+        let origin = Origin::Kafka {
+            topic: "events.order.created",
+            partition: Partition(3),
+            offset: Offset(42),
+            timestamp: Timestamp(999),
+            group: Some("billing"),
+        };
+        assert_eq!(
+            text(&letter(origin, "no answer within 5 s")),
+            [
+                "muslin-dlq-original-topic=events.order.created",
+                "muslin-dlq-original-partition=3",
+                "muslin-dlq-original-offset=42",
+                "muslin-dlq-original-timestamp=999",
+                "muslin-dlq-original-group=billing",
+                "muslin-dlq-reason=retries_exhausted",
+                "muslin-dlq-error-class=timeout",
+                "muslin-dlq-error-message=no answer within 5 s",
+                "muslin-dlq-attempts=5",
+                "muslin-dlq-first-failure=1000",
+                "muslin-dlq-last-failure=2000",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_task_says_its_queue_and_its_way_there() {
+        let all = text(&letter(TASKS, "x"));
+        assert_eq!(
+            all[..3],
+            [
+                "muslin-dlq-original-exchange=",
+                "muslin-dlq-original-routing-key=tasks",
+                "muslin-dlq-original-queue=tasks",
+            ]
+        );
+        assert!(letter(TASKS, "x").headers().iter().all(|(name, _)| is_dead_letter_header(name)));
+        assert!(!is_dead_letter_header("traceparent"));
+    }
+
+    #[test]
+    fn a_long_message_is_cut_at_a_character() {
+        for width in 1..=4 {
+            let filler = ["a", "é", "€", "🦀"][width - 1];
+            for shift in 0..4 {
+                let message = format!("{}{}", "x".repeat(shift), filler.repeat(2000));
+                let headers = letter(TASKS, &message).headers();
+                let (_, value) = headers.iter().find(|(name, _)| *name == ERROR_MESSAGE).unwrap();
+                assert!(value.len() <= MAX_MESSAGE && value.len() > MAX_MESSAGE - 4, "{}", value.len());
+                assert!(value.ends_with("..."));
+                assert!(message.starts_with(value.strip_suffix("...").unwrap()));
+            }
+        }
+        let just = "m".repeat(MAX_MESSAGE);
+        assert!(text(&letter(TASKS, &just)).contains(&format!("{ERROR_MESSAGE}={just}")));
+    }
+
+    #[test]
+    fn an_absurd_error_class_cannot_blow_up_the_headers() {
+        let class = "c".repeat(1 << 20);
+        let mut letter = letter(TASKS, "");
+        letter.error_class = &class;
+        assert!(letter.headers().iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() < 4096);
+    }
+}

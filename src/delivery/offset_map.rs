@@ -341,4 +341,156 @@ fn base64_decode(text: &str) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn map(base: i64, ranges: &[(i64, i64)], limit: usize) -> String {
+        OffsetMap::encode(Offset(base), ranges.iter().map(|&(a, b)| Offset(a)..=Offset(b)), limit)
+    }
+
+    fn read(base: i64, text: &str) -> Vec<(i64, i64)> {
+        let map = OffsetMap::decode(Offset(base), text).unwrap();
+        map.ranges().map(|range| (range.start().0, range.end().0)).collect()
+    }
+
+    /// A payload with a right check.
+    fn sealed(content: &[u8]) -> String {
+        base64_encode(PREFIX, &[content, &crc(content).to_le_bytes()].concat())
+    }
+
+    #[test]
+    fn the_text_form_is_stable() {
+        // What a group has committed with one version the next must read.
+        assert_eq!(read(300, &map(300, &[(302, 304)], 4096)), [(302, 304)]);
+        assert_eq!(map(300, &[(302, 304)], 4096), "mu1:AKwCHB5l0_4");
+        assert_eq!(map(300, &[], 4096), "");
+    }
+
+    #[test]
+    fn the_shorter_of_the_two_forms_is_written() {
+        let kind = |text: &str| base64_decode(text.strip_prefix(PREFIX).unwrap()).unwrap()[0];
+        let every_second: Vec<_> = (0..400).map(|n| (2 * n + 1, 2 * n + 1)).collect();
+        assert_eq!(kind(&map(0, &every_second, 4096)), BITS);
+        assert_eq!(kind(&map(0, &[(1, 1_000_000)], 4096)), RUNS);
+        assert!(map(0, &[(1, 1_000_000)], 4096).len() < 24);
+    }
+
+    #[test]
+    fn adjacent_ranges_join() {
+        assert_eq!(read(0, &map(0, &[(0, 3), (4, 5), (7, 7)], 4096)), [(0, 5), (7, 7)]);
+    }
+
+    #[test]
+    fn a_range_out_of_order_ends_the_map_before_it() {
+        assert_eq!(read(10, &map(10, &[(12, 13), (11, 11), (20, 20)], 4096)), [(12, 13)]);
+        assert_eq!(map(10, &[(2, 3)], 4096), "");
+        assert_eq!(map(10, &[(i64::MAX, i64::MAX)], 4096), "");
+    }
+
+    #[test]
+    fn a_limit_too_small_for_anything_gives_no_map() {
+        for limit in 0..14 {
+            assert_eq!(map(0, &[(1, 1)], limit), "", "{limit}");
+        }
+    }
+
+    #[test]
+    fn damage_is_noticed_wherever_it_is() {
+        let text = map(1000, &[(1002, 1090), (1100, 1100), (1200, 9000)], 4096);
+        for at in PREFIX.len()..text.len() {
+            for c in ["A", "_", "7", "=", "\u{e9}"] {
+                let mut other = text.clone();
+                other.replace_range(at..=at, c);
+                if other != text {
+                    assert_eq!(OffsetMap::decode(Offset(1000), &other), Err(Restored::Damaged), "{other}");
+                }
+            }
+            assert_eq!(OffsetMap::decode(Offset(1000), &text[..at]), Err(Restored::Damaged));
+        }
+    }
+
+    #[test]
+    fn a_map_that_no_writer_makes_is_damaged_even_with_a_right_check() {
+        let cases: [&[u8]; 9] = [
+            &[],
+            &[RUNS],
+            &[9, 0],
+            &[RUNS, 0, 5],
+            &[RUNS, 0, 1, 0],
+            &[RUNS, 0, 1, 1, 0, 1],
+            &[RUNS, 0, 0xff],
+            &[RUNS, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 1],
+            &[RUNS, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 1],
+        ];
+        for content in cases {
+            assert_eq!(OffsetMap::decode(Offset(0), &sealed(content)), Err(Restored::Damaged), "{content:?}");
+        }
+        assert_eq!(read(0, &sealed(&[RUNS, 0, 1, 1])), [(1, 1)]);
+        // Bits past the largest offset of all.
+        let mut content = vec![BITS];
+        put_varint(&mut content, i64::MAX.cast_unsigned());
+        content.push(0b10);
+        assert_eq!(OffsetMap::decode(Offset(i64::MAX), &sealed(&content)), Err(Restored::Damaged));
+        let long = format!("{PREFIX}{}", "A".repeat(LONGEST));
+        assert_eq!(OffsetMap::decode(Offset(0), &long), Err(Restored::Damaged));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn what_is_written_is_read_back_up_to_where_it_is_cut(
+            base in prop_oneof![Just(0i64), -5i64..1_000_000_000_000],
+            steps in prop::collection::vec((1u32..40, 1u32..40), 0..60),
+            limit in prop_oneof![Just(4096usize), 0usize..80],
+        ) {
+            let mut done = BTreeSet::new();
+            let mut ranges = Vec::new();
+            let mut at = base;
+            for (open, len) in steps {
+                let start = at + i64::from(open);
+                at = start + i64::from(len);
+                ranges.push((start, at - 1));
+                done.extend(start..at);
+            }
+            let text = map(base, &ranges, limit);
+            prop_assert!(text.len() <= limit && text.is_ascii());
+            if text.is_empty() {
+                prop_assert!(done.is_empty() || limit < 40);
+            } else {
+                let kept: BTreeSet<i64> = read(base, &text).into_iter().flat_map(|(a, b)| a..=b).collect();
+                let end = *kept.last().unwrap();
+                let expected: BTreeSet<i64> = done.range(..=end).copied().collect();
+                prop_assert_eq!(&kept, &expected, "nothing but the far end is cut");
+                prop_assert!(limit < 4096 || kept == done);
+            }
+        }
+
+        #[test]
+        fn arbitrary_text_and_payloads_never_panic(
+            text in ".{0,60}",
+            content in prop::collection::vec(any::<u8>(), 0..60),
+            base in any::<i64>(),
+        ) {
+            let _ = OffsetMap::decode(Offset(base), &text);
+            let _ = OffsetMap::decode(Offset(base), &format!("{PREFIX}{text}"));
+            let mut payload = vec![content.first().copied().unwrap_or(0) & 1];
+            put_varint(&mut payload, base.cast_unsigned());
+            payload.extend_from_slice(&content);
+            if let Ok(map) = OffsetMap::decode(Offset(base), &sealed(&payload)) {
+                let all: Vec<_> = map.ranges().collect();
+                prop_assert!(all.windows(2).all(|w| w[0].end() < w[1].start()));
+                prop_assert!(all.len() <= 4 * content.len());
+            }
+        }
+
+        #[test]
+        fn base64_carries_any_bytes(bytes in prop::collection::vec(any::<u8>(), 0..50)) {
+            prop_assert_eq!(base64_decode(&base64_encode("", &bytes)), Some(bytes));
+        }
+    }
+}

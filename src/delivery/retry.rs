@@ -178,4 +178,101 @@ impl RetryPolicyBuilder {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NO_JITTER: u64 = 0;
+
+    fn ms(n: u64) -> Duration {
+        Duration::from_millis(n)
+    }
+
+    #[test]
+    fn delays_double_up_to_the_longest_and_end_with_the_attempts() {
+        let policy = RetryPolicy::builder().initial(ms(100)).max_delay(ms(500)).attempts(6).build().unwrap();
+        let delays: Vec<_> = (1..=7).map(|n| policy.next_delay(n, Duration::ZERO, NO_JITTER)).collect();
+        let full = [100, 200, 400, 500, 500].map(|n| Some(ms(n)));
+        assert_eq!(delays, [&full[..], &[None, None]].concat());
+    }
+
+    #[test]
+    fn the_default_is_what_its_documentation_says() {
+        let p = RetryPolicy::default();
+        let delays: Vec<_> = (1..=5).map(|n| p.next_delay(n, Duration::ZERO, NO_JITTER)).collect();
+        assert_eq!(delays, [Some(ms(200)), Some(ms(400)), Some(ms(800)), Some(ms(1600)), None]);
+        let shortest = p.next_delay(1, Duration::ZERO, u64::MAX).unwrap();
+        assert!(shortest >= ms(100) && shortest < ms(101), "{shortest:?}");
+    }
+
+    #[test]
+    fn never_means_one_attempt() {
+        assert_eq!(RetryPolicy::never().next_delay(1, Duration::ZERO, 0), None);
+    }
+
+    #[test]
+    fn no_attempt_starts_after_the_total_time() {
+        let p = RetryPolicy::builder().initial(ms(100)).total(ms(1000)).unlimited_attempts().build().unwrap();
+        assert_eq!(p.next_delay(1, ms(900), NO_JITTER), Some(ms(100)));
+        assert_eq!(p.next_delay(1, ms(901), NO_JITTER), None);
+        assert_eq!(p.next_delay(1, Duration::MAX, NO_JITTER), None);
+    }
+
+    #[test]
+    fn a_wrong_setting_is_refused_by_its_name() {
+        let b = RetryPolicy::builder;
+        let cases = [
+            (b().multiplier(0.5), "multiplier"),
+            (b().multiplier(f64::NAN), "multiplier"),
+            (b().multiplier(f64::INFINITY), "multiplier"),
+            (b().jitter(-0.1), "jitter"),
+            (b().jitter(f64::NAN), "jitter"),
+            (b().attempts(0), "attempts"),
+            (b().initial(ms(2)).max_delay(ms(1)), "initial"),
+            (b().max_delay(Duration::MAX), "max_delay"),
+        ];
+        for (builder, name) in cases {
+            let e = builder.build().unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::Config);
+            assert!(e.to_string().contains(&format!("{name} is ")), "{e}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn a_delay_is_within_its_bounds_for_any_input(
+            initial in 0u64..100_000,
+            multiplier in 1.0f64..1000.0,
+            jitter in 0.0f64..=1.0,
+            attempts in prop::option::of(1u32..1000),
+            total in prop::option::of(0u64..10_000_000),
+            attempt in any::<u32>(),
+            elapsed in any::<u64>(),
+            random in any::<u64>(),
+        ) {
+            let mut b = RetryPolicy::builder().initial(ms(initial)).multiplier(multiplier).jitter(jitter);
+            b = b.max_delay(ms(100_000));
+            b = match attempts { Some(n) => b.attempts(n), None => b.unlimited_attempts() };
+            if let Some(total) = total {
+                b = b.total(ms(total));
+            }
+            let p = b.build().unwrap();
+            let elapsed = Duration::from_nanos(elapsed);
+            match p.next_delay(attempt, elapsed, random) {
+                Some(delay) => {
+                    let full = p.full_delay(attempt.max(1));
+                    prop_assert!(delay <= full && full <= ms(100_000));
+                    let least = full.mul_f64(1.0 - jitter);
+                    prop_assert!(delay + Duration::from_micros(1) >= least, "{delay:?} {least:?}");
+                    prop_assert!(attempts.is_none_or(|most| attempt.max(1) < most));
+                    prop_assert!(total.is_none_or(|total| elapsed + delay <= ms(total)));
+                    prop_assert!(p.full_delay(attempt.max(1).saturating_add(1)) >= full, "delays never shrink");
+                }
+                None => prop_assert!(attempts.is_some() || total.is_some()),
+            }
+        }
+    }
+}
