@@ -1,4 +1,6 @@
+use super::super::offset_map::Restored;
 use super::*;
+use crate::{DeliveryTag, Offset};
 
 mod bugs;
 mod model;
