@@ -1,5 +1,6 @@
 //! What a handler is, what it may answer, and how its failures are classed.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -8,6 +9,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Message;
+use crate::delivery::Reason;
+use crate::{Error, ErrorKind};
 
 /// A future on the heap, as the engine runs it.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
@@ -58,13 +61,17 @@ impl Class {
 pub struct HandlerError {
     class: Class,
     message: String,
+    /// The word for the error in a dead letter's headers.
+    word: &'static str,
+    /// Why it becomes a dead letter, where the class alone does not tell.
+    reason: Option<Reason>,
 }
 
 impl HandlerError {
     /// An error of that class.
     #[must_use]
     pub fn new(class: Class, why: impl fmt::Display) -> Self {
-        Self { class, message: why.to_string() }
+        Self { class, message: why.to_string(), word: ErrorKind::Handler.as_str(), reason: None }
     }
 
     /// Try again after a backoff.
@@ -89,6 +96,25 @@ impl HandlerError {
     #[must_use]
     pub fn stop(why: impl fmt::Display) -> Self {
         Self::new(Class::Stop, why)
+    }
+
+    /// The same with the reason that a dead letter of it names.
+    pub(crate) fn because(mut self, reason: Reason, word: &'static str) -> Self {
+        (self.reason, self.word) = (Some(reason), word);
+        self
+    }
+
+    pub(crate) fn with_class(mut self, class: Class) -> Self {
+        self.class = class;
+        self
+    }
+
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        self.reason
+    }
+
+    pub(crate) fn word(&self) -> &'static str {
+        self.word
     }
 
     /// What is to become of the message.
@@ -129,7 +155,9 @@ impl<E: std::error::Error + Send + Sync + 'static> From<E> for HandlerError {
             }
             cause = e.source();
         }
-        Self { class: Class::Retry, message }
+        let word =
+            (&error as &dyn Any).downcast_ref::<Error>().map_or(ErrorKind::Handler, Error::kind).as_str();
+        Self { class: Class::Retry, message, word, reason: None }
     }
 }
 

@@ -26,133 +26,11 @@ use std::time::{Duration, Instant};
 
 use super::Class;
 use super::summary::Summary;
-use crate::delivery::{Completed, KeyOrder, Order, RetryPolicy, Scope, Ticket as Slot};
+use crate::delivery::{Completed, KeyOrder, Ticket as Slot};
 
-/// The number of a message within its run.
-pub(super) type Ticket = u64;
+mod port;
 
-/// The rules of a run, fixed before it starts.
-#[derive(Debug, Clone)]
-pub(super) struct Rules {
-    pub(super) order: Order,
-    pub(super) concurrency: usize,
-    pub(super) in_hand: usize,
-    pub(super) in_hand_bytes: usize,
-    pub(super) retry: RetryPolicy,
-    /// How long a handler may run.
-    pub(super) timeout: Option<Duration>,
-    /// How long a claim lasts; it is extended each third of it.
-    pub(super) lease: Duration,
-    pub(super) exhausted: Exhausted,
-    /// How long a drain may take.
-    pub(super) drain: Duration,
-}
-
-/// What becomes of a message that cannot be worked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Exhausted {
-    DeadLetter,
-    Skip,
-    Stop,
-}
-
-/// What the driver is to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Action {
-    /// Claim its idempotency key; answer with `handle_claimed`.
-    Claim(Ticket),
-    /// Run its handler for the given attempt; answer with `handle_ended`.
-    Run(Ticket, u32),
-    /// End its handler; answered by `handle_ended` once it has ended.
-    Abort(Ticket, Why),
-    /// Extend its lease; answer with `handle_renewed`.
-    Renew(Ticket),
-    /// Complete its key with the outcome; answer with `handle_completed`.
-    Complete(Ticket),
-    /// Publish its dead letter; answer with `handle_buried`.
-    Bury(Ticket),
-    /// Release its key; answer with `handle_released`.
-    Release(Ticket),
-    /// It is settled: acknowledge it or give it back, and forget it.
-    Settle(Ticket, Fate),
-}
-
-/// How a message ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fate {
-    Handled,
-    Duplicate,
-    Skipped,
-    DeadLettered,
-    /// Given back because the run ends.
-    GivenBack,
-    /// Given back because of its own failure, which ends the run.
-    Failed,
-}
-
-impl Fate {
-    /// Whether it is acknowledged.
-    pub(super) fn acks(self) -> bool {
-        match self {
-            Self::Handled | Self::Duplicate | Self::Skipped | Self::DeadLettered => true,
-            Self::GivenBack | Self::Failed => false,
-        }
-    }
-}
-
-/// The answer to a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Claimed {
-    /// The key is ours.
-    Yes,
-    /// The effect is done already.
-    Done,
-    /// Another holder has it for so long.
-    Held(Duration),
-    /// The store refuses this key or payload.
-    Refused,
-    /// The store did not answer.
-    Away,
-}
-
-/// How an attempt ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
-    Ok,
-    Failed(Class),
-    /// Its task was ended on [`Action::Abort`].
-    Aborted,
-}
-
-/// The answer to a completion or an extension.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kept {
-    Yes,
-    /// Somebody else holds the key now.
-    Fenced,
-    /// The store did not answer.
-    Away,
-}
-
-/// The answer to a dead letter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Buried {
-    Yes,
-    /// The destination cannot be reached now.
-    Away,
-    /// The destination will not take it.
-    Refused,
-}
-
-/// A message that was taken, as far as the machine must know it.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Arrival<'a> {
-    pub(super) scope: Scope,
-    pub(super) key: Option<&'a [u8]>,
-    pub(super) bytes: usize,
-    pub(super) keyed: bool,
-    pub(super) verdict: Option<Class>,
-}
+pub(super) use port::{Action, Arrival, Buried, Claimed, Ended, Exhausted, Fate, Kept, Rules, Ticket, Why};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -367,7 +245,9 @@ impl Machine {
 
     /// An attempt ended; `Ended::Aborted` only after [`Action::Abort`].
     pub(super) fn handle_ended(&mut self, ticket: Ticket, ended: Ended, now: Instant) {
-        let Some(entry) = self.at(ticket, |s| matches!(s, Stage::Running | Stage::Aborting(_))) else { return };
+        let Some(entry) = self.at(ticket, |s| matches!(s, Stage::Running | Stage::Aborting(_))) else {
+            return;
+        };
         let stage = entry.stage;
         self.clear_timer(ticket, Timer::Wake);
         match (ended, stage) {
@@ -384,7 +264,9 @@ impl Machine {
 
     /// The answer to [`Action::Renew`].
     pub(super) fn handle_renewed(&mut self, ticket: Ticket, answer: Kept, now: Instant) {
-        let Some(entry) = self.at(ticket, |s| !matches!(s, Stage::Releasing(_))).filter(|e| e.leased) else { return };
+        let Some(entry) = self.at(ticket, |s| !matches!(s, Stage::Releasing(_))).filter(|e| e.leased) else {
+            return;
+        };
         match answer {
             Kept::Yes => self.set_timer(ticket, Timer::Renew, now + self.rules.lease / 3),
             // The lease may outlast the outage; completing it tells.

@@ -12,7 +12,6 @@ use crate::{DeliveryTag, Offset, Partition, Timestamp, Topic};
 #[non_exhaustive]
 pub enum Origin {
     /// A record of a Kafka topic.
-    #[non_exhaustive]
     Kafka {
         /// The topic.
         topic: Topic,
@@ -26,7 +25,6 @@ pub enum Origin {
         group: Option<Arc<str>>,
     },
     /// A message of a RabbitMQ queue.
-    #[non_exhaustive]
     Amqp {
         /// The queue it was taken from.
         queue: Arc<str>,
@@ -40,7 +38,6 @@ pub enum Origin {
         redelivered: bool,
     },
     /// An item of a [`super::MemorySource`].
-    #[non_exhaustive]
     Memory {
         /// Its number, from 0.
         number: u64,
@@ -146,6 +143,8 @@ impl Message {
     pub fn size(&self) -> usize {
         let headers: usize =
             self.inner.headers.iter().map(|(n, v)| n.len() + v.as_ref().map_or(0, Bytes::len)).sum();
-        self.inner.key.as_ref().map_or(0, Bytes::len) + self.inner.value.as_ref().map_or(0, Bytes::len) + headers
+        self.inner.key.as_ref().map_or(0, Bytes::len)
+            + self.inner.value.as_ref().map_or(0, Bytes::len)
+            + headers
     }
 }
