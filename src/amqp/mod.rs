@@ -47,11 +47,19 @@
 //! * The broker's `connection.blocked` is not announced; a blocked publisher sees its confirms time out.
 //! * TLS (`amqps://`) is not in this build.
 
+mod channel;
 mod client;
+mod confirms;
+mod connection;
 mod consumer;
+mod convert;
+mod error;
 mod message;
+mod probe;
 mod publisher;
 mod queue;
+mod receiver;
+mod settle;
 mod table;
 mod topology;
 mod url;
