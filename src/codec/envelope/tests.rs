@@ -86,7 +86,7 @@ fn wrong_json_is_named_with_its_line_and_column() {
         ("{\"type\":\"t\",\"data\":NaN}", 1, 20),
         ("{\"type\":\"t\",\"data\":{\"a\":1}", 1, 26),
         ("{\"type\":\"t\",\"data\":1} x", 1, 23),
-        ("{\"type\":\"a\nb\",\"data\":1}", 2, 0),
+        ("{\"type\":\"a\nb\",\"data\":1}", 1, 10),
         ("[1,", 1, 3),
         ("{'type':1}", 1, 2),
     ];
