@@ -171,8 +171,9 @@ fn with_append_time_every_record_has_the_brokers_time() {
 #[test]
 fn transactions_end_in_a_control_batch_that_says_how() {
     let written = written();
+    // franz-go leaves a batch as it is where compression would not make it smaller.
     for (name, codec) in
-        [("java-transactions", Compression::Zstd), ("franz-go-transactions", Compression::Snappy)]
+        [("java-transactions", Compression::Zstd), ("franz-go-transactions", Compression::None)]
     {
         let batches = batches(name);
         assert_same(name, &contents(name, &batches), &written[..5]);
@@ -206,7 +207,7 @@ fn damage_in_compressed_bytes_is_corrupt_before_any_decompressor_is_asked() {
             let whole = batches(&name).remove(0);
             let plain = whole.records(LIMIT).unwrap();
             let stored = whole.as_bytes();
-            let step = if codec == Compression::None { 97 } else { 1 };
+            let step = if codec == Compression::None { 97 } else { 3 };
             let mut deceived = 0;
             for at in (PAYLOAD..stored.len()).step_by(step) {
                 for bit in [0, 4] {
