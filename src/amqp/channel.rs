@@ -108,7 +108,7 @@ impl Channel {
     ) -> Result<T> {
         match self.link.rpc(doing, call).await {
             Ok(answer) => Ok(answer),
-            Err(RpcError::Dead(e)) => Err(e),
+            Err(RpcError::Dead(e)) => Err(e.ambiguous()),
             Err(RpcError::Refused(e)) => match self.ending.reply() {
                 // The broker refused the call: it did nothing.
                 Some(reply) => Err(reply.to_error(doing)),

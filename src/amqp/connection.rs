@@ -162,7 +162,7 @@ impl Link {
     /// Runs one RPC of the library to its end. On the time limit the connection is given up, because the answer may
     /// still come and nobody would be there to take it.
     ///
-    /// Must be awaited in a task that nobody cancels.
+    /// Must be awaited in a task that nobody cancels. Whether the call may have had an effect is for the caller to say.
     pub(super) async fn rpc<T>(
         &self,
         doing: &str,
@@ -178,12 +178,12 @@ impl Link {
                     let e = Error::new(ErrorKind::Timeout, format!(
                         "{doing}: RabbitMQ at {} did not answer within {limit:?}; the connection is given up",
                         self.address()
-                    )).ambiguous();
+                    ));
                     self.kill(e.duplicate());
                     Err(RpcError::Dead(e))
                 }
             },
-            e = self.dead() => Err(RpcError::Dead(e.context(doing).ambiguous())),
+            e = self.dead() => Err(RpcError::Dead(e.context(doing))),
         }
     }
 }
@@ -468,7 +468,7 @@ async fn open_channel(
     let confirm = events.confirms();
     raw.register_callback(events).await.map_err(|e| failed(RpcError::Refused(e)))?;
     if confirm {
-        channel.rpc("asking for confirms", raw.confirm_select(Default::default())).await?;
+        link.rpc("asking for confirms", raw.confirm_select(Default::default())).await.map_err(failed)?;
     }
     Ok(channel)
 }
