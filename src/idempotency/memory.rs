@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::claim::{Claim, Counts, Lease, State, Token, check_key, check_outcome};
 use super::fingerprint::Fingerprint;
-use super::record::{self, Decision, Phase, Record};
+use super::record::{self, Ask, Phase, Record};
 use super::{BoxFuture, Store};
 use crate::{Error, ErrorKind, Result, Timestamp};
 
@@ -133,20 +133,24 @@ impl MemoryStore {
         let inner = &mut *guard;
         let now = inner.tick(now);
         inner.sweep(now, options, SWEEP);
-        let token = Token(inner.next_token);
-        let found = inner.keys.get(key);
-        match record::claim(found, key, fingerprint, lease, now, options.retention, token)? {
-            Decision::Answer(claim) => Ok(claim),
-            Decision::Take(record, lease) => {
-                if found.is_some() {
-                    inner.drop_key(key, options);
-                }
-                inner.make_room(key, now, options)?;
-                inner.next_token += 1;
-                inner.put(Arc::clone(&lease.key), record, options);
-                Ok(Claim::Claimed(lease))
-            }
+        let ask = Ask {
+            key,
+            fingerprint,
+            lease,
+            now,
+            retention: options.retention,
+            token: Token(inner.next_token),
+            owner: 0,
+        };
+        let decision = record::claim(inner.keys.get(key), &ask)?;
+        if let (Some(record), Claim::Claimed(lease)) = (decision.store, &decision.answer) {
+            // What is replaced is past its lease or its retention.
+            inner.drop_key(key, options);
+            inner.make_room(key, now, options)?;
+            inner.next_token += 1;
+            inner.put(Arc::clone(&lease.key), record, options);
         }
+        Ok(decision.answer)
     }
 
     fn complete_now(&self, lease: &Lease, outcome: Bytes, now: Timestamp) -> Result<()> {
@@ -310,5 +314,94 @@ impl Store for MemoryStore {
         let inner = self.lock();
         let completed = inner.done as u64;
         Box::pin(ready(Ok(Counts { in_progress: inner.keys.len() as u64 - completed, completed })))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::idempotency::suite::{self, Opened};
+
+    fn open(retention: Duration, max_outcome: usize) -> Opened {
+        let options = MemoryOptions::default().retention(retention).max_outcome(max_outcome);
+        Opened { store: Arc::new(MemoryStore::with_options(options)), _keep: None }
+    }
+
+    mod conforms {
+        crate::idempotency::suite::conformance!(super::open);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn any_sequence_is_answered_as_by_the_model(operations in suite::operations()) {
+            let opened = open(suite::RETENTION, 16);
+            // Ready at once: no runtime is needed.
+            now_or_never(suite::replay(&*opened.store, &operations));
+        }
+    }
+
+    fn now_or_never<T>(future: impl Future<Output = T>) -> T {
+        let mut future = std::pin::pin!(future);
+        match future.as_mut().poll(&mut std::task::Context::from_waker(std::task::Waker::noop())) {
+            std::task::Poll::Ready(value) => value,
+            std::task::Poll::Pending => panic!("the memory store waited for something"),
+        }
+    }
+
+    fn claim(store: &MemoryStore, key: &str, now: i64) -> Result<Claim> {
+        store.claim_now(key, Fingerprint::NONE, Duration::from_secs(1), Timestamp(now))
+    }
+
+    #[test]
+    fn a_full_store_refuses_new_keys_and_drops_none_within_its_retention() {
+        let minute = Duration::from_secs(60);
+        let store = MemoryStore::with_options(MemoryOptions::default().max_keys(3).retention(minute));
+        let done = claim(&store, "done", 0).unwrap().lease().unwrap();
+        store.complete_now(&done, Bytes::new(), Timestamp(0)).unwrap();
+        let _held = [claim(&store, "a", 0).unwrap(), claim(&store, "b", 0).unwrap()];
+        let e = claim(&store, "c", 59_999).unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Full);
+        assert!(e.message().contains("limit of 3 keys") && e.message().contains("2 keys in progress"), "{e}");
+        // What is there is served, a key whose lease ran out is taken over, and retention makes room.
+        assert!(matches!(claim(&store, "done", 59_999).unwrap(), Claim::Done { .. }));
+        assert!(claim(&store, "a", 59_999).unwrap().lease().is_some());
+        assert!(claim(&store, "c", 60_000).unwrap().lease().is_some());
+        assert_eq!(claim(&store, "done", 60_000).unwrap_err().kind(), ErrorKind::Full);
+    }
+
+    #[test]
+    fn what_was_claimed_can_always_be_completed() {
+        let limits = MemoryOptions::default().max_outcome(1000).max_bytes(10_000);
+        let store = MemoryStore::with_options(limits);
+        let mut leases = Vec::new();
+        let full = loop {
+            match claim(&store, &format!("k{}", leases.len()), 0) {
+                Ok(claim) => leases.push(claim.lease().unwrap()),
+                Err(e) => break e,
+            }
+        };
+        assert!(full.kind() == ErrorKind::Full && full.message().contains("10000 bytes"), "{full}");
+        for lease in &leases {
+            store.complete_now(lease, Bytes::from(vec![0; 1000]), Timestamp(1)).unwrap();
+        }
+        assert_eq!(claim(&store, "next", 1).unwrap_err().kind(), ErrorKind::Full);
+        assert_eq!(store.purge_now(Timestamp(2)), leases.len() as u64);
+        let inner = store.lock();
+        assert_eq!((inner.bytes, inner.done, inner.completed.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn stale_elements_of_the_retention_queue_do_not_pile_up() {
+        let options = MemoryOptions::default().retention(Duration::from_millis(10));
+        let store = MemoryStore::with_options(options);
+        for round in 0..1000 {
+            let lease = claim(&store, "k", round * 10).unwrap().lease().unwrap();
+            store.complete_now(&lease, Bytes::new(), Timestamp(round * 10)).unwrap();
+        }
+        assert!(store.lock().completed.len() <= 2);
     }
 }

@@ -48,6 +48,10 @@ mod claim;
 mod fingerprint;
 mod memory;
 mod record;
+#[cfg(feature = "redb")]
+mod redb;
+#[cfg(test)]
+mod suite;
 
 use std::fmt;
 use std::pin::Pin;
@@ -60,6 +64,8 @@ use crate::{Result, Timestamp};
 pub use claim::{Claim, Counts, KEY_MAX, Lease, State, Token};
 pub use fingerprint::Fingerprint;
 pub use memory::{MemoryOptions, MemoryStore};
+#[cfg(feature = "redb")]
+pub use redb::{RedbOptions, RedbStore};
 
 /// What the calls of a [`Store`] return: a boxed future, so that the trait can be used as `dyn Store`.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -68,8 +74,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///
 /// # Errors
 /// Besides those named at each call, a durable store fails with [`ErrorKind::Storage`](crate::ErrorKind::Storage)
-/// when its disk does, and with [`ErrorKind::Corrupt`](crate::ErrorKind::Corrupt) when what it reads is damaged. An
-/// error with `is_ambiguous()` may have taken effect; any other has changed nothing.
+/// when its disk does, or when what it reads is damaged. An error with `is_ambiguous()` may have taken effect; any
+/// other has changed nothing.
 pub trait Store: fmt::Debug + Send + Sync {
     /// Claims `key` for `lease` from `now` on.
     ///

@@ -23,55 +23,73 @@ pub(super) struct Record {
 /// Where a key stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// Held until `until`. `lease_ms` is what was asked for, to judge an `until` that a wrong clock set.
-    InProgress { until: Timestamp, lease_ms: i64 },
+    /// Held until `until`. `lease_ms` is the longest that was asked for, and `owner` the opening of the store that
+    /// granted it: both serve to judge an `until` that a wrong clock set.
+    InProgress { until: Timestamp, lease_ms: i64, owner: u64 },
     /// Completed at `at`.
     Done { at: Timestamp, outcome: Bytes },
 }
 
-/// What a claim does to the record.
+/// A claim, and what the store knows at that time.
 #[derive(Debug)]
-pub(super) enum Decision {
-    /// The key is the caller's: store this record. What was there before is dropped.
-    Take(Record, Lease),
-    /// Nothing is stored.
-    Answer(Claim),
+pub(super) struct Ask<'a> {
+    pub(super) key: &'a str,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) lease: Duration,
+    /// The store's clock.
+    pub(super) now: Timestamp,
+    pub(super) retention: Duration,
+    /// The token to grant; used up if the answer is `Claimed`.
+    pub(super) token: Token,
+    /// Which opening of the store asks.
+    pub(super) owner: u64,
 }
 
-/// Decides a claim. `token` is used only if the key is taken; `now` is the store's clock.
-pub(super) fn claim(
-    found: Option<&Record>,
-    key: &str,
-    fingerprint: Fingerprint,
-    lease: Duration,
-    now: Timestamp,
-    retention: Duration,
-    token: Token,
-) -> Result<Decision> {
-    let takeovers = match found {
+/// What to store in place of what was found, if anything, and what to answer.
+#[derive(Debug)]
+pub(super) struct Decision {
+    pub(super) store: Option<Record>,
+    pub(super) answer: Claim,
+}
+
+/// Decides a claim.
+pub(super) fn claim(found: Option<&Record>, ask: &Ask<'_>) -> Result<Decision> {
+    let takeovers = match found.filter(|record| !record.is_past(ask.now, ask.retention)) {
         None => 0,
-        Some(record) if record.is_past(now, retention) => 0,
         Some(record) => {
-            if record.fingerprint != fingerprint {
-                return Err(mismatch(key, record, fingerprint));
+            if record.fingerprint != ask.fingerprint {
+                return Err(mismatch(ask.key, record, ask.fingerprint));
             }
             match &record.phase {
                 Phase::Done { at, outcome } => {
-                    return Ok(Decision::Answer(Claim::Done { outcome: outcome.clone(), at: *at }));
+                    let answer = Claim::Done { outcome: outcome.clone(), at: *at };
+                    return Ok(Decision { store: None, answer });
                 }
-                Phase::InProgress { until, .. } if now < *until => {
-                    return Ok(Decision::Answer(Claim::Held { until: *until }));
+                Phase::InProgress { until, lease_ms, owner } if ask.now < *until => {
+                    return Ok(held(record, *until, *lease_ms, *owner, ask));
                 }
                 Phase::InProgress { .. } => record.takeovers.saturating_add(1),
             }
         }
     };
-    let until = plus(now, lease);
-    let phase = Phase::InProgress { until, lease_ms: millis(lease) };
-    Ok(Decision::Take(
-        Record { fingerprint, token, takeovers, phase },
-        Lease { key: Arc::from(key), token, until, takeovers },
-    ))
+    let &Ask { fingerprint, token, owner, .. } = ask;
+    let until = plus(ask.now, ask.lease);
+    let phase = Phase::InProgress { until, lease_ms: millis(ask.lease), owner };
+    Ok(Decision {
+        store: Some(Record { fingerprint, token, takeovers, phase }),
+        answer: Claim::Claimed(Lease { key: Arc::from(ask.key), token, until, takeovers }),
+    })
+}
+
+/// The key is held. A lease of an earlier opening whose end is further off than it was ever long was granted under a
+/// clock that ran ahead: it gets its whole length from now on, and no more.
+fn held(record: &Record, until: Timestamp, lease_ms: i64, owner: u64, ask: &Ask<'_>) -> Decision {
+    let latest = Timestamp(ask.now.get().saturating_add(lease_ms));
+    if owner == ask.owner || until <= latest {
+        return Decision { store: None, answer: Claim::Held { until } };
+    }
+    let phase = Phase::InProgress { until: latest, lease_ms, owner: ask.owner };
+    Decision { store: Some(Record { phase, ..record.clone() }), answer: Claim::Held { until: latest } }
 }
 
 /// Decides a completion: the record to store, or `None` when this lease has completed it before.
@@ -110,9 +128,9 @@ pub(super) fn extend(
 ) -> Result<(Record, Lease)> {
     let record = own(found, lease, "extend")?;
     match record.phase {
-        Phase::InProgress { until, lease_ms } => {
+        Phase::InProgress { until, lease_ms, owner } => {
             let until = until.max(plus(now, by));
-            let phase = Phase::InProgress { until, lease_ms: lease_ms.max(millis(by)) };
+            let phase = Phase::InProgress { until, lease_ms: lease_ms.max(millis(by)), owner };
             Ok((Record { phase, ..record.clone() }, Lease { until, ..lease.clone() }))
         }
         Phase::Done { .. } => Err(completed(lease, "extend")),
