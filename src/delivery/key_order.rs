@@ -23,7 +23,7 @@
 //! # Cost and memory
 //!
 //! Each call is O(log n) in the number of lanes. The number of items, queued, waiting and running together, is bounded by
-//! `capacity`; a lane takes about 150 bytes plus its items, and is gone with its last item. Keys are not held: a
+//! `capacity`; a lane takes about 200 bytes plus its items, and is gone with its last item. Keys are not held: a
 //! lane knows the 64-bit hash of its key. Two keys with the same hash share a lane, which orders them needlessly and
 //! does no other harm.
 
@@ -202,7 +202,8 @@ impl<T> KeyOrder<T> {
         Ok(())
     }
 
-    /// The next item that may run now: the lanes take turns, those that waited and are due at `now` join at the end.
+    /// The next item that may run now. The lanes take turns in the order in which they joined the line; one that waited
+    /// and is due at `now` keeps the turn it had when it was put back.
     /// `None` if no lane can run, or `concurrency` items run.
     pub fn poll_ready(&mut self, now: Instant) -> Option<(Ticket, T)> {
         if self.running >= self.concurrency {
@@ -328,7 +329,7 @@ impl<T> KeyOrder<T> {
     }
 }
 
-/// The same on every machine and in every run.
+/// Without a random seed: which keys share a lane by chance does not change from run to run.
 fn hash(key: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     key.hash(&mut hasher);
