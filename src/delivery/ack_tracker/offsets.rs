@@ -32,6 +32,7 @@ impl AckTracker<Offset> {
         if !self.assigned || !self.slots.is_empty() {
             return Restored::Late;
         }
+        self.restored.clear();
         match OffsetMap::decode(self.next(), metadata) {
             Ok(map) => {
                 self.restored =

@@ -65,6 +65,34 @@ fn the_answer_to_a_commit_of_an_old_assignment_does_not_count_for_the_new_one() 
 }
 
 #[test]
+fn the_answer_to_a_commit_of_a_tracker_that_is_gone_does_not_count_for_its_successor() {
+    let mut gone = offsets(0);
+    for receipt in receive_all(&mut gone, 0..9) {
+        let _ = gone.ack(receipt);
+    }
+    let old = gone.poll_commit().unwrap();
+    let mut t = AckTracker::for_offsets(Assignment(2), Offset(0), Limits::default());
+    let r = receive_all(&mut t, 0..2);
+    let _ = t.ack(r[0]);
+    t.handle_committed(&old);
+    assert_eq!(t.poll_commit().unwrap().offset, Offset(1));
+}
+
+#[test]
+fn the_map_of_an_old_assignment_does_not_swallow_records_of_a_new_one() {
+    let mut t = offsets(0);
+    let r = receive_all(&mut t, 0..10);
+    let _ = t.ack(r[5]);
+    let mut t = restart(&t.poll_commit().unwrap());
+    assert!(t.should_skip(Offset(5)));
+    // The group's offsets were reset by hand: everything shall be read again.
+    let _ = t.revoke();
+    t.reassign(Assignment(10), Offset(0)).unwrap();
+    assert!(!t.should_skip(Offset(5)));
+    assert_eq!(receive_all(&mut t, 0..10).len(), 10);
+}
+
+#[test]
 fn completion_out_of_order_does_not_commit_past_unfinished_work() {
     let mut t = offsets(0);
     let r = receive_all(&mut t, 0..100);
