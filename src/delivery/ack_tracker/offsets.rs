@@ -44,7 +44,7 @@ impl AckTracker<Offset> {
     }
 
     /// Whether the restored map says that an offset not yet received was done before. [`receive`](Self::receive)
-    /// answers the same with [`Received::Skip`].
+    /// answers the same with [`Received::Skip`](super::Received::Skip).
     #[must_use]
     pub fn should_skip(&self, offset: Offset) -> bool {
         let rank = offset.rank();
