@@ -54,7 +54,7 @@ impl AckTracker<Offset> {
     }
 
     /// The commit that is due, if anything was settled since the last one that [`handle_committed`](Self::handle_committed)
-    /// took. Reads the ring once where something is held up; O(1) otherwise.
+    /// took. Reads the ring up to the last settled one, or to where the metadata is full.
     #[must_use]
     pub fn poll_commit(&self) -> Option<Commit> {
         if !self.assigned || self.revision == self.committed {
@@ -92,8 +92,13 @@ impl AckTracker<Offset> {
         }
         let mut encoder = offset_map::Encoder::new(self.watermark(), self.limits.metadata_len);
         let mut run: Option<(u64, u64)> = None;
+        let mut left = self.held_up();
         for slot in &self.slots {
+            if left == 0 {
+                break;
+            }
             if slot.state.is_settled() {
+                left -= 1;
                 // A gap between two settled ones is no record and will never be one: it joins them.
                 run = Some((run.map_or(slot.rank, |(start, _)| start), slot.rank));
             } else if let Some((start, last)) = run.take()
