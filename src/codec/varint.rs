@@ -30,7 +30,11 @@ pub(crate) fn take_i32(rest: &mut &[u8]) -> Result<i32, VarintError> {
             *rest = tail;
             Ok(unzigzag_32(u32::from(a & 0x7f) | u32::from(b) << 7))
         }
-        _ => take_i32_long(rest),
+        _ => {
+            let (n, tail) = take_i32_long(rest)?;
+            *rest = tail;
+            Ok(n)
+        }
     }
 }
 
@@ -46,23 +50,28 @@ pub(crate) fn take_i64(rest: &mut &[u8]) -> Result<i64, VarintError> {
             *rest = tail;
             Ok(unzigzag_64(u64::from(a & 0x7f) | u64::from(b) << 7))
         }
-        _ => take_i64_long(rest),
+        _ => {
+            let (n, tail) = take_i64_long(rest)?;
+            *rest = tail;
+            Ok(n)
+        }
     }
 }
 
-#[cold]
+// These take and give slices by value: a reference would keep the caller's position in memory, out of registers.
+
 #[inline(never)]
-fn take_i32_long(rest: &mut &[u8]) -> Result<i32, VarintError> {
-    let n = take_u64(rest, MAX_LEN_32)?;
-    u32::try_from(n).map(unzigzag_32).map_err(|_| VarintError::TooLong)
+fn take_i32_long(rest: &[u8]) -> Result<(i32, &[u8]), VarintError> {
+    let (n, rest) = take_u64(rest, MAX_LEN_32)?;
+    u32::try_from(n).map(|n| (unzigzag_32(n), rest)).map_err(|_| VarintError::TooLong)
 }
 
 #[inline(never)]
-fn take_i64_long(rest: &mut &[u8]) -> Result<i64, VarintError> {
-    take_u64(rest, MAX_LEN_64).map(unzigzag_64)
+fn take_i64_long(rest: &[u8]) -> Result<(i64, &[u8]), VarintError> {
+    take_u64(rest, MAX_LEN_64).map(|(n, rest)| (unzigzag_64(n), rest))
 }
 
-fn take_u64(rest: &mut &[u8], max_len: usize) -> Result<u64, VarintError> {
+fn take_u64(rest: &[u8], max_len: usize) -> Result<(u64, &[u8]), VarintError> {
     let mut n = 0_u64;
     for (i, &byte) in rest.iter().enumerate().take(max_len) {
         // The tenth byte has room for one bit.
@@ -71,53 +80,96 @@ fn take_u64(rest: &mut &[u8], max_len: usize) -> Result<u64, VarintError> {
         }
         n |= u64::from(byte & 0x7f) << (7 * i);
         if byte < 0x80 {
-            *rest = rest.get(i + 1..).unwrap_or_default();
-            return Ok(n);
+            return Ok((n, rest.get(i + 1..).unwrap_or_default()));
         }
     }
     Err(if rest.len() < max_len { VarintError::Truncated } else { VarintError::TooLong })
 }
 
-/// How many bytes `n` takes.
-#[inline(always)]
-pub(crate) const fn len_i32(n: i32) -> usize {
-    len_u64(zigzag_32(n) as u64)
+/// Eight bytes in a register, from which numbers of one or two bytes are taken without looking at memory again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Word {
+    bits: u64,
+    used: usize,
 }
 
-/// How many bytes `n` takes.
-#[inline(always)]
-pub(crate) const fn len_i64(n: i64) -> usize {
-    len_u64(zigzag_64(n))
-}
-
-#[inline(always)]
-const fn len_u64(n: u64) -> usize {
-    // ceil(bits / 7) without a division, for 1 to 64 bits: 9/64 is a little over 1/7.
-    let bits = 64 - (n | 1).leading_zeros();
-    ((bits * 9 + 64) / 64) as usize
-}
-
-/// Writes `n` at `at` and returns where the next byte goes. The caller keeps [`MAX_LEN_32`] bytes of room.
-#[inline(always)]
-pub(crate) fn put_i32(buf: &mut [u8], at: usize, n: i32) -> usize {
-    put_u64(buf, at, u64::from(zigzag_32(n)))
-}
-
-/// Writes `n` at `at` and returns where the next byte goes. The caller keeps [`MAX_LEN_64`] bytes of room.
-#[inline(always)]
-pub(crate) fn put_i64(buf: &mut [u8], at: usize, n: i64) -> usize {
-    put_u64(buf, at, zigzag_64(n))
-}
-
-#[inline(always)]
-fn put_u64(buf: &mut [u8], mut at: usize, mut n: u64) -> usize {
-    while n >= 0x80 {
-        buf[at] = n as u8 | 0x80;
-        at += 1;
-        n >>= 7;
+impl Word {
+    /// `bytes` without the first `skip`.
+    #[inline(always)]
+    pub(crate) fn new(bytes: [u8; 8], skip: usize) -> Self {
+        Self { bits: u64::from_le_bytes(bytes) >> (8 * skip), used: skip }
     }
-    buf[at] = n as u8;
-    at + 1
+
+    /// The next number; `None` when it takes more than two bytes. At most eight bytes may be asked for in all.
+    #[inline(always)]
+    pub(crate) fn take_small(&mut self) -> Option<i32> {
+        let bits = self.bits;
+        let (n, len) = if bits & 0x80 == 0 {
+            (bits & 0x7f, 1)
+        } else if bits & 0x8000 == 0 {
+            (bits & 0x7f | (bits >> 1) & 0x3f80, 2)
+        } else {
+            return None;
+        };
+        self.bits >>= 8 * len;
+        self.used += len;
+        Some(unzigzag_32(n as u32))
+    }
+
+    /// How many bytes were skipped and taken.
+    #[inline(always)]
+    pub(crate) const fn used(self) -> usize {
+        self.used
+    }
+}
+
+/// A number in its wire form, in a register: the first byte in the low bits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Encoded {
+    pub(crate) bits: u64,
+    pub(crate) len: usize,
+}
+
+/// The wire form of `n`: one to [`MAX_LEN_32`] bytes.
+#[inline(always)]
+pub(crate) fn encode_i32(n: i32) -> Encoded {
+    let n = u64::from(zigzag_32(n));
+    if n < 1 << 7 {
+        Encoded { bits: n, len: 1 }
+    } else if n < 1 << 14 {
+        Encoded { bits: n & 0x7f | 0x80 | n >> 7 << 8, len: 2 }
+    } else {
+        encode_long(n)
+    }
+}
+
+/// For the numbers of 15 to 32 bits.
+#[inline(never)]
+fn encode_long(mut n: u64) -> Encoded {
+    let (mut bits, mut len) = (0, 0);
+    while n >= 0x80 {
+        bits |= (n & 0x7f | 0x80) << (8 * len);
+        n >>= 7;
+        len += 1;
+    }
+    Encoded { bits: bits | n << (8 * len), len: len + 1 }
+}
+
+/// The wire form of `n` and its length: one to [`MAX_LEN_64`] bytes.
+#[inline(never)]
+pub(crate) fn encode_i64(n: i64) -> ([u8; MAX_LEN_64], usize) {
+    let mut n = zigzag_64(n);
+    let mut bytes = [0; MAX_LEN_64];
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        *byte = n as u8 & 0x7f;
+        n >>= 7;
+        if n == 0 {
+            return (bytes, i + 1);
+        }
+        *byte |= 0x80;
+    }
+    // Not reached: ten times seven bits are more than 64.
+    (bytes, MAX_LEN_64)
 }
 
 #[inline(always)]
@@ -144,14 +196,12 @@ mod tests {
     use super::*;
 
     fn write_i32(n: i32) -> Vec<u8> {
-        let mut buf = [0; MAX_LEN_32];
-        let len = put_i32(&mut buf, 0, n);
-        buf[..len].to_vec()
+        let encoded = encode_i32(n);
+        encoded.bits.to_le_bytes()[..encoded.len].to_vec()
     }
     fn write_i64(n: i64) -> Vec<u8> {
-        let mut buf = [0; MAX_LEN_64];
-        let len = put_i64(&mut buf, 0, n);
-        buf[..len].to_vec()
+        let (bytes, len) = encode_i64(n);
+        bytes[..len].to_vec()
     }
 
     #[test]
@@ -167,15 +217,22 @@ mod tests {
     }
 
     #[test]
-    fn every_length_is_told_before_it_is_written() {
-        for bits in 0..64 {
-            for n in [1_i64 << bits, (1_i64 << bits).wrapping_sub(1), (1_i64 << bits).wrapping_neg()] {
-                assert_eq!(len_i64(n), write_i64(n).len(), "{n}");
-                if let Ok(n) = i32::try_from(n) {
-                    assert_eq!(len_i32(n), write_i32(n).len(), "{n}");
-                }
+    fn a_number_is_written_alike_in_both_widths() {
+        for bits in 0..31 {
+            for n in [1_i32 << bits, (1 << bits) - 1, -(1 << bits), -(1 << bits) - 1] {
+                assert_eq!(write_i32(n), write_i64(n.into()), "{n}");
             }
         }
+    }
+
+    #[test]
+    fn a_word_gives_its_small_numbers_one_after_the_other() {
+        let mut word = Word::new([9, 0x80, 1, 3, 0xff, 0x7f, 0x80, 0x80], 1);
+        assert_eq!(word.take_small(), Some(64));
+        assert_eq!(word.take_small(), Some(-2));
+        assert_eq!(word.take_small(), Some(-8192));
+        assert_eq!(word.used(), 6);
+        assert_eq!(word.take_small(), None);
     }
 
     #[test]

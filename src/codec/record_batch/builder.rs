@@ -17,15 +17,15 @@ use super::control::ControlMarker;
 use super::layout::{self, Header};
 use super::view::BatchView;
 use crate::codec::compression::{Compression, compress};
-use crate::codec::varint;
+use crate::codec::varint::{self, Encoded};
 use crate::{Error, ErrorKind, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Result, Sequence, Timestamp};
 
 /// The most bytes that a batch can have: its length is an `i32` that does not count the first 12.
 const MAX_WIRE_LEN: usize = i32::MAX as usize;
-/// The bytes of a record before its key's: length, attributes, timestamp delta, offset delta, key length.
-const PREFIX_LEN: usize = 32;
-/// The bytes that stand for a number in the buffer before it is cut to what the number takes.
-const NUMBER_LEN: usize = 8;
+/// Room behind a record: numbers are put as words of eight bytes, and the next part goes over what is too much.
+const SLACK: usize = 8;
+/// How many bytes are made ready at once: few enough to be still in the nearest cache when they are written.
+const GROWTH: usize = 4096;
 
 /// What a batch is to be. The defaults are an application's: no compression, no producer id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,8 +88,11 @@ impl Default for BatchOptions {
 #[derive(Debug)]
 pub struct BatchBuilder {
     options: BatchOptions,
-    /// Empty, or a header's room and the records.
+    /// A header's room and the records, and behind [`Self::end`] zeros that are not used yet: records are written
+    /// into bytes that are there, by slices that stay in registers, not appended one part at a time.
     buf: BytesMut,
+    /// Where the records in `buf` end; 0 when there are none.
+    end: usize,
     /// Where a compressed batch is put together.
     packed: BytesMut,
     records: u32,
@@ -101,15 +104,117 @@ pub struct BatchBuilder {
     last_size: usize,
 }
 
-/// What a record takes at the builder's end.
+/// What a record takes at the builder's end, and its numbers in wire form.
 struct Plan {
-    /// Bytes behind the record's own length.
-    body: usize,
     /// Bytes in all.
     total: usize,
-    timestamp_delta: i64,
-    offset_delta: i32,
-    header_count: i32,
+    /// The bytes behind the record's length.
+    body: Encoded,
+    timestamp_delta: Delta,
+    offset_delta: Encoded,
+    key_len: Encoded,
+    value_len: Encoded,
+    header_count: Encoded,
+}
+
+/// A timestamp relative to the batch's.
+#[derive(Clone, Copy)]
+enum Delta {
+    /// Within 24 days.
+    Short(Encoded),
+    /// The rest.
+    Long(i64),
+}
+
+impl Plan {
+    /// Writes the record to the front of `room`; how many bytes are left behind it, or `None` where it does not fit,
+    /// which only headers can bring about that are not those of the plan.
+    #[inline(always)]
+    fn write<'h>(
+        &self,
+        room: &mut [u8],
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: impl Iterator<Item = (&'h str, Option<&'h [u8]>)>,
+    ) -> Option<usize> {
+        let mut out = Out(room);
+        let Self { body, offset_delta, key_len, .. } = *self;
+        // The record's own attributes, a byte of 0, stand behind its length.
+        match self.timestamp_delta {
+            Delta::Short(delta) if body.len + 1 + delta.len <= 8 => out.put(Encoded {
+                bits: body.bits | delta.bits << (8 * (body.len + 1)),
+                len: body.len + 1 + delta.len,
+            })?,
+            Delta::Short(delta) => {
+                out.put(Encoded { bits: body.bits, len: body.len + 1 })?;
+                out.put(delta)?;
+            }
+            Delta::Long(delta) => {
+                let (bytes, len) = varint::encode_i64(delta);
+                out.put(Encoded { bits: body.bits, len: body.len + 1 })?;
+                out.copy(bytes.get(..len)?)?;
+            }
+        }
+        if offset_delta.len + key_len.len <= 8 {
+            out.put(Encoded {
+                bits: offset_delta.bits | key_len.bits << (8 * offset_delta.len),
+                len: offset_delta.len + key_len.len,
+            })?;
+        } else {
+            out.put(offset_delta)?;
+            out.put(key_len)?;
+        }
+        out.copy(key.unwrap_or_default())?;
+        out.put(self.value_len)?;
+        out.copy(value.unwrap_or_default())?;
+        out.put(self.header_count)?;
+        for (name, value) in headers {
+            // What is too long for an `i32` is too long for the room as well.
+            out.put(varint::encode_i32(name.len() as i32))?;
+            out.copy(name.as_bytes())?;
+            out.put(varint::encode_i32(value.map_or(-1, |value| value.len() as i32)))?;
+            out.copy(value.unwrap_or_default())?;
+        }
+        Some(out.0.len())
+    }
+}
+
+/// The bytes that are still to be written.
+struct Out<'a>(&'a mut [u8]);
+
+impl Out<'_> {
+    /// Puts a number as a whole word, which is one move, and goes on behind what the number takes.
+    #[inline(always)]
+    fn put(&mut self, number: Encoded) -> Option<()> {
+        *self.0.first_chunk_mut::<8>()? = number.bits.to_le_bytes();
+        self.skip(number.len)
+    }
+
+    #[inline(always)]
+    fn copy(&mut self, bytes: &[u8]) -> Option<()> {
+        let to = self.0.get_mut(..bytes.len())?;
+        // Short parts, as most keys are, by two moves that overlap: cheaper than a call.
+        if let (Some(head), Some(tail)) = (bytes.first_chunk::<16>(), bytes.last_chunk::<16>())
+            && bytes.len() <= 32
+        {
+            *to.first_chunk_mut::<16>()? = *head;
+            *to.last_chunk_mut::<16>()? = *tail;
+        } else if let (Some(head), Some(tail)) = (bytes.first_chunk::<8>(), bytes.last_chunk::<8>())
+            && bytes.len() <= 16
+        {
+            *to.first_chunk_mut::<8>()? = *head;
+            *to.last_chunk_mut::<8>()? = *tail;
+        } else {
+            to.copy_from_slice(bytes);
+        }
+        self.skip(bytes.len())
+    }
+
+    #[inline(always)]
+    fn skip(&mut self, len: usize) -> Option<()> {
+        self.0 = std::mem::take(&mut self.0).get_mut(len..)?;
+        Some(())
+    }
 }
 
 impl BatchBuilder {
@@ -120,6 +225,7 @@ impl BatchBuilder {
         Self {
             options,
             buf: BytesMut::new(),
+            end: 0,
             packed: BytesMut::new(),
             records: 0,
             next_delta: 0,
@@ -150,7 +256,7 @@ impl BatchBuilder {
     /// The exact bytes of the batch on the wire if it were finished now without compression.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.buf.len().max(layout::HEADER_LEN)
+        self.end.max(layout::HEADER_LEN)
     }
 
     /// The most bytes that a batch of this one record can take, whatever its place and time: what to reserve for a
@@ -238,7 +344,7 @@ impl BatchBuilder {
 
     /// Drops the records. The buffer stays.
     pub fn clear(&mut self) {
-        self.buf.clear();
+        self.end = 0;
         self.packed.clear();
         self.records = 0;
         self.next_delta = 0;
@@ -255,11 +361,11 @@ impl BatchBuilder {
         if self.records == 0 {
             return Err(Error::new(ErrorKind::Config, "a record batch needs a record"));
         }
-        self.last_size = self.buf.len();
         let mut batch = if self.options.compression == Compression::None {
+            self.buf.truncate(self.end);
             self.buf.split()
         } else {
-            let records = self.buf.get(layout::HEADER_LEN..).unwrap_or_default();
+            let records = self.buf.get(layout::HEADER_LEN..self.end).unwrap_or_default();
             self.packed.clear();
             self.packed.extend_from_slice(&[0; layout::HEADER_LEN]);
             compress(self.options.compression, self.options.level, records, &mut self.packed)?;
@@ -281,6 +387,7 @@ impl BatchBuilder {
             None => return Err(Error::new(ErrorKind::Internal, "record batch is shorter than its header")),
         }
         seal(&mut batch);
+        self.last_size = self.end;
         self.clear();
         Ok(batch.freeze())
     }
@@ -327,26 +434,48 @@ impl BatchBuilder {
         let room = self.options.max_bytes.checked_sub(self.size())? as u64;
         let timestamp_delta = timestamp.0.checked_sub(self.base_for(timestamp))?;
         let offset_delta = i32::try_from(self.next_delta).ok()?;
-        let mut body = 1
-            + varint::len_i64(timestamp_delta) as u64
-            + varint::len_i32(offset_delta) as u64
-            + sized(key, room)?
-            + sized(value, room)?;
+        let key_len = length(key, room)?;
+        let value_len = length(value, room)?;
+        let offset_delta = varint::encode_i32(offset_delta);
+        let (timestamp_delta, timestamp_len) = match i32::try_from(timestamp_delta) {
+            Ok(short) => {
+                let encoded = varint::encode_i32(short);
+                (Delta::Short(encoded), encoded.len)
+            }
+            Err(_) => (Delta::Long(timestamp_delta), varint::encode_i64(timestamp_delta).1),
+        };
+        let mut body = (1 + timestamp_len + offset_delta.len + key_len.len + value_len.len) as u64
+            + bytes_of(key)
+            + bytes_of(value);
         let mut header_count = 0_i32;
         for (name, value) in headers {
-            body += sized(Some(name.as_bytes()), room)? + sized(value, room)?;
+            let (name, value) = (Some(name.as_bytes()), value);
+            body += (length(name, room)?.len + length(value, room)?.len) as u64
+                + bytes_of(name)
+                + bytes_of(value);
             header_count = header_count.checked_add(1)?;
             if body > room {
                 return None;
             }
         }
-        body += varint::len_i32(header_count) as u64;
-        let total = body + varint::len_i32(i32::try_from(body).ok()?) as u64;
+        let header_count = varint::encode_i32(header_count);
+        body += header_count.len as u64;
+        let total = body;
+        let body = varint::encode_i32(i32::try_from(body).ok()?);
+        let total = total + body.len as u64;
         if total > room || timestamp < Timestamp::NONE {
             return None;
         }
-        // Both are below `room`, which was a `usize`.
-        Some(Plan { body: body as usize, total: total as usize, timestamp_delta, offset_delta, header_count })
+        Some(Plan {
+            // Below `room`, which was a `usize`.
+            total: total as usize,
+            body,
+            timestamp_delta,
+            offset_delta,
+            key_len,
+            value_len,
+            header_count,
+        })
     }
 
     /// What a record's timestamp is written relative to.
@@ -369,66 +498,46 @@ impl BatchBuilder {
         headers: impl Iterator<Item = (&'h str, Option<&'h [u8]>)>,
     ) -> Result<()> {
         if self.records == 0 {
-            self.begin(plan.total, timestamp);
+            self.begin(timestamp);
         }
-        let start = self.buf.len();
-        self.buf.reserve(plan.total + PREFIX_LEN);
-
-        // Small parts are put as a block of a fixed size, which is a move or two, and cut to what they take.
-        let mut prefix = [0; PREFIX_LEN];
-        let mut at = varint::put_i32(&mut prefix, 0, plan.body as i32);
-        at += 1; // the record's attributes: 0
-        at = varint::put_i64(&mut prefix, at, plan.timestamp_delta);
-        at = varint::put_i32(&mut prefix, at, plan.offset_delta);
-        at = varint::put_i32(&mut prefix, at, length(key));
-        self.buf.extend_from_slice(&prefix);
-        self.buf.truncate(start + at);
-        self.buf.extend_from_slice(key.unwrap_or_default());
-        self.put_number(length(value));
-        self.buf.extend_from_slice(value.unwrap_or_default());
-        self.put_number(plan.header_count);
-        for (name, value) in headers {
-            self.put_number(length(Some(name.as_bytes())));
-            self.buf.extend_from_slice(name.as_bytes());
-            self.put_number(length(value));
-            self.buf.extend_from_slice(value.unwrap_or_default());
+        let taken = plan.total + SLACK;
+        if self.buf.len() - self.end < taken {
+            self.grow(taken);
         }
-
-        if self.buf.len() != start + plan.total {
-            return Err(self.take_back(start));
+        let room = self.buf.get_mut(self.end..self.end + taken).unwrap_or_default();
+        match plan.write(room, key, value, headers) {
+            Some(rest) if rest == SLACK => {}
+            _ => return Err(changed_headers()),
         }
+        self.end += plan.total;
         self.records += 1;
         self.next_delta += 1;
         self.max_timestamp = self.max_timestamp.max(timestamp.0);
         Ok(())
     }
 
-    #[inline(always)]
-    fn put_number(&mut self, n: i32) {
-        let mut number = [0; NUMBER_LEN];
-        let len = varint::put_i32(&mut number, 0, n);
-        let end = self.buf.len() + len;
-        self.buf.extend_from_slice(&number);
-        self.buf.truncate(end);
-    }
-
-    /// Makes room for a batch whose first record takes `first` bytes.
+    /// Makes room for a batch like the one before.
     #[cold]
-    fn begin(&mut self, first: usize, timestamp: Timestamp) {
+    #[inline(never)]
+    fn begin(&mut self, timestamp: Timestamp) {
         let expected = self.options.initial_capacity.max(self.last_size).min(self.options.max_bytes);
         self.buf.clear();
-        self.buf.reserve(expected.max(layout::HEADER_LEN + first) + PREFIX_LEN);
-        self.buf.extend_from_slice(&[0; layout::HEADER_LEN]);
+        self.buf.reserve(expected.max(layout::HEADER_LEN) + SLACK);
+        self.buf.resize(layout::HEADER_LEN, 0);
+        self.end = layout::HEADER_LEN;
         self.base_timestamp = self.base_for(timestamp);
     }
 
+    /// Has `taken` bytes behind the end, and some more while they are here already.
     #[cold]
-    fn take_back(&mut self, start: usize) -> Error {
-        self.buf.truncate(if self.records == 0 { 0 } else { start });
-        Error::new(
-            ErrorKind::Config,
-            "the record's headers were not the same when they were iterated over again",
-        )
+    #[inline(never)]
+    fn grow(&mut self, taken: usize) {
+        let needed = self.end + taken;
+        if needed > self.buf.capacity() {
+            self.buf.truncate(self.end);
+            self.buf.reserve(taken);
+        }
+        self.buf.resize(needed.max((self.end + GROWTH).min(self.buf.capacity())), 0);
     }
 
     /// Why there was no plan.
@@ -461,17 +570,26 @@ impl BatchBuilder {
     }
 }
 
-/// The length on the wire; null is -1. The plan has checked that it fits.
-#[inline(always)]
-fn length(part: Option<&[u8]>) -> i32 {
-    part.map_or(-1, |part| part.len() as i32)
+#[cold]
+#[inline(never)]
+fn changed_headers() -> Error {
+    Error::new(ErrorKind::Config, "the record's headers were not the same when they were iterated over again")
 }
 
-/// The bytes of a part with its length, if they can be within `room`.
+/// The length in wire form, if as many bytes can be within `room`; null is -1.
 #[inline(always)]
-fn sized(part: Option<&[u8]>, room: u64) -> Option<u64> {
-    let len = part.map_or(0, <[u8]>::len) as u64;
-    (len <= room).then(|| len + varint::len_i32(length(part)) as u64)
+fn length(part: Option<&[u8]>, room: u64) -> Option<Encoded> {
+    match part {
+        // The room is that of a batch, which an `i32` measures.
+        Some(part) if part.len() as u64 <= room => Some(varint::encode_i32(part.len() as i32)),
+        Some(_) => None,
+        None => Some(varint::encode_i32(-1)),
+    }
+}
+
+#[inline(always)]
+fn bytes_of(part: Option<&[u8]>) -> u64 {
+    part.map_or(0, |part| part.len() as u64)
 }
 
 fn write_producer(header: &mut Header, id: ProducerId, epoch: ProducerEpoch, base_sequence: Sequence) {
@@ -481,7 +599,7 @@ fn write_producer(header: &mut Header, id: ProducerId, epoch: ProducerEpoch, bas
 }
 
 /// Writes the checksum of a batch that is otherwise whole.
-fn seal(batch: &mut [u8]) {
+pub(super) fn seal(batch: &mut [u8]) {
     let crc = layout::crc32c(batch.get(layout::ATTRIBUTES..).unwrap_or_default());
     if let Some(header) = batch.first_chunk_mut::<{ layout::HEADER_LEN }>() {
         layout::set::<{ layout::CRC }, 4>(header, crc.to_be_bytes());

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::control::ControlMarker;
 use super::view::Base;
-use crate::codec::varint::{VarintError, take_i32, take_i64};
+use crate::codec::varint::{VarintError, Word, take_i32, take_i64};
 use crate::{Error, ErrorKind, Offset, Result, Timestamp};
 
 /// One record: slices of the batch's bytes.
@@ -101,14 +101,11 @@ impl<'a> Record<'a> {
     ) -> Result<Self, RecordError> {
         let mut body = take_slice(rest).map_err(|why| RecordError("length", why))?;
         let body = &mut body;
-        // The record's own attributes: no bit of it means anything yet.
-        let Some((_, tail)) = body.split_first() else {
-            return Err(RecordError("attributes", Why::Truncated));
+        let Prefix { timestamp_delta, offset_delta, key_len } = take_prefix(body)?;
+        let key = match key_len {
+            -1 => None,
+            len => Some(cut(body, len).map_err(|why| RecordError("key length", why))?),
         };
-        *body = tail;
-        let timestamp_delta = take_i64(body).map_err(|e| RecordError("timestamp delta", e.into()))?;
-        let offset_delta = take_i32(body).map_err(|e| RecordError("offset delta", e.into()))?;
-        let key = take_nullable(body).map_err(|why| RecordError("key length", why))?;
         let value = take_nullable(body).map_err(|why| RecordError("value length", why))?;
         let headers =
             if let &[0] = *body { Headers { rest: &[], remaining: 0 } } else { take_headers(body)? };
@@ -172,9 +169,49 @@ impl<'a> Iterator for Headers<'a> {
 impl ExactSizeIterator for Headers<'_> {}
 impl std::iter::FusedIterator for Headers<'_> {}
 
+/// What stands before the key, behind the record's own attributes.
+struct Prefix {
+    timestamp_delta: i64,
+    offset_delta: i32,
+    key_len: i32,
+}
+
+/// Takes what stands before the key.
+#[inline(always)]
+fn take_prefix(body: &mut &[u8]) -> Result<Prefix, RecordError> {
+    // Nearly always all of it is in the first eight bytes, in numbers of one or two.
+    if let Some(bytes) = body.first_chunk::<8>() {
+        let mut word = Word::new(*bytes, 1);
+        if let (Some(timestamp_delta), Some(offset_delta), Some(key_len)) =
+            (word.take_small(), word.take_small(), word.take_small())
+            && let Some(tail) = body.get(word.used()..)
+        {
+            *body = tail;
+            return Ok(Prefix { timestamp_delta: timestamp_delta.into(), offset_delta, key_len });
+        }
+    }
+    let (prefix, tail) = take_long_prefix(body)?;
+    *body = tail;
+    Ok(prefix)
+}
+
+#[inline(never)]
+fn take_long_prefix(mut body: &[u8]) -> Result<(Prefix, &[u8]), RecordError> {
+    // The record's own attributes: no bit of it means anything yet.
+    let Some((_, tail)) = body.split_first() else {
+        return Err(RecordError("attributes", Why::Truncated));
+    };
+    body = tail;
+    let timestamp_delta = take_i64(&mut body).map_err(|e| RecordError("timestamp delta", e.into()))?;
+    let offset_delta = take_i32(&mut body).map_err(|e| RecordError("offset delta", e.into()))?;
+    let key_len = take_i32(&mut body).map_err(|e| RecordError("key length", e.into()))?;
+    Ok((Prefix { timestamp_delta, offset_delta, key_len }, body))
+}
+
 /// Walks the headers, which must end where the record ends.
 #[inline(never)]
-fn take_headers<'a>(body: &mut &'a [u8]) -> Result<Headers<'a>, RecordError> {
+fn take_headers(mut body: &[u8]) -> Result<Headers<'_>, RecordError> {
+    let body = &mut body;
     let count = take_i32(body).map_err(|e| RecordError("header count", e.into()))?;
     let Ok(remaining) = u32::try_from(count) else {
         return Err(RecordError("header count", Why::Value(count.into())));
@@ -243,6 +280,8 @@ impl From<VarintError> for Why {
 
 impl RecordError {
     /// The error with its place.
+    #[cold]
+    #[inline(never)]
     pub(super) fn at(self, base_offset: i64, index: u32) -> Error {
         let Self(field, why) = self;
         let place = format!("record batch at offset {base_offset}: record {index}");

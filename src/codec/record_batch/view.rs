@@ -8,7 +8,7 @@
 use bytes::Bytes;
 
 use super::layout::{self, Header};
-use super::record::{Record, RecordError};
+use super::record::Record;
 use crate::codec::compression::{Compression, decompress};
 use crate::{Error, ErrorKind, LeaderEpoch, Offset, ProducerEpoch, ProducerId, Result, Sequence, Timestamp};
 
@@ -350,39 +350,35 @@ impl State {
     #[inline(always)]
     fn next<'a>(&mut self, payload: &'a Bytes, rest: &mut &'a [u8]) -> Option<Result<Record<'a>>> {
         if self.remaining == 0 {
-            return self.end(rest);
+            if self.ended || rest.is_empty() {
+                return None;
+            }
+            self.ended = true;
+            return Some(Err(left_over(self.base.offset, self.count, rest.len())));
         }
         self.remaining -= 1;
         match Record::take(payload, rest, &self.base, &mut self.last_delta) {
             Ok(record) => Some(Ok(record)),
-            Err(error) => Some(Err(self.fail(error))),
+            Err(error) => {
+                let index = self.count - self.remaining - 1;
+                self.remaining = 0;
+                self.ended = true;
+                Some(Err(error.at(self.base.offset, index)))
+            }
         }
     }
+}
 
-    #[cold]
-    fn end<'a>(&mut self, rest: &[u8]) -> Option<Result<Record<'a>>> {
-        if self.ended || rest.is_empty() {
-            return None;
-        }
-        self.ended = true;
-        Some(Err(Error::new(
-            ErrorKind::Malformed,
-            format!(
-                "record batch at offset {}: {} bytes are left after the last of its {} records",
-                self.base.offset,
-                rest.len(),
-                self.count
-            ),
-        )))
-    }
-
-    #[cold]
-    fn fail(&mut self, error: RecordError) -> Error {
-        let index = self.count - self.remaining - 1;
-        self.remaining = 0;
-        self.ended = true;
-        error.at(self.base.offset, index)
-    }
+// The cold paths take values: a reference to the state would keep all of it in memory, out of registers.
+#[cold]
+#[inline(never)]
+fn left_over(base_offset: i64, count: u32, bytes: usize) -> Error {
+    Error::new(
+        ErrorKind::Malformed,
+        format!(
+            "record batch at offset {base_offset}: {bytes} bytes are left after the last of its {count} records"
+        ),
+    )
 }
 
 /// The records of a batch, in order.
