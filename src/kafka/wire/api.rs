@@ -1,0 +1,250 @@
+//! Which versions of which requests are spoken, and how kafka-protocol's messages ride on rskafka's messenger.
+//!
+//! The upper ends are chosen, not the newest: requests by topic id (Produce 13, Fetch 13), several groups or
+//! coordinators in one request (OffsetFetch 8, FindCoordinator 4) bring nothing to this client and would double its
+//! shapes. Field tables cite the schemas in Kafka's `clients/src/main/resources/common/message`.
+
+use std::io::Cursor;
+
+use bytes::{Buf, Bytes};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteGroupsRequest,
+    DeleteGroupsResponse, DeleteTopicsRequest, DeleteTopicsResponse, FetchRequest, FetchResponse,
+    FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest, InitProducerIdResponse,
+    ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetCommitRequest,
+    OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, ProduceRequest, ProduceResponse,
+};
+use kafka_protocol::protocol::{Decodable, Encodable};
+use rskafka::protocol::api_key::ApiKey;
+use rskafka::protocol::api_version::{ApiVersion, ApiVersionRange};
+use rskafka::protocol::messages::{
+    ReadVersionedError, ReadVersionedType, RequestBody, WriteVersionedError, WriteVersionedType,
+};
+use rskafka::protocol::primitives::Int16;
+use rskafka::protocol::traits::{ReadError, WriteError};
+
+use super::shape::{Field, Shape, always, check, since};
+
+/// A request that this client speaks.
+pub(crate) trait Api: Encodable + Send + Sync {
+    /// Its answer.
+    type Answer: Decodable + Send;
+    /// Its name, for messages.
+    const NAME: &'static str;
+    /// Its key as rskafka names it.
+    const API: ApiKey;
+    /// The lowest version spoken.
+    const MIN: i16;
+    /// The highest version spoken.
+    const MAX: i16;
+    /// The first version with compact lengths and tagged fields (KIP-482).
+    const FLEXIBLE: i16;
+    /// The first version whose answer's header has tagged fields.
+    const FLEXIBLE_HEADER: i16 = Self::FLEXIBLE;
+    /// The answer's fields.
+    const ANSWER: &'static [Field];
+}
+
+macro_rules! api {
+    ($request:ident -> $response:ident: $name:literal $api:ident, $min:literal..=$max:literal, flexible $flexible:literal, $answer:expr) => {
+        impl Api for $request {
+            type Answer = $response;
+            const NAME: &'static str = $name;
+            const API: ApiKey = ApiKey::$api;
+            const MIN: i16 = $min;
+            const MAX: i16 = $max;
+            const FLEXIBLE: i16 = $flexible;
+            const ANSWER: &'static [Field] = $answer;
+        }
+    };
+}
+
+use Shape::{Bytes as Raw, Fixed, Structs, Tags, Text, Values};
+
+const PRODUCE_PARTITION: &[Field] = &[
+    always(Fixed(4 + 2 + 8 + 8)),
+    since(5, Fixed(8)),
+    since(8, Structs(&[always(Fixed(4)), always(Text)])),
+    since(8, Text),
+];
+// The throttle time stands behind the topics.
+api!(ProduceRequest -> ProduceResponse: "Produce" Produce, 3..=9, flexible 9, &[
+    always(Structs(&[always(Text), always(Structs(PRODUCE_PARTITION))])),
+    always(Fixed(4)),
+]);
+
+const FETCH_PARTITION: &[Field] = &[
+    always(Fixed(4 + 2 + 8 + 8)),
+    since(5, Fixed(8)),
+    always(Structs(&[always(Fixed(8 + 8))])),
+    since(11, Fixed(4)),
+    always(Raw),
+];
+api!(FetchRequest -> FetchResponse: "Fetch" Fetch, 4..=11, flexible 12, &[
+    always(Fixed(4)),
+    since(7, Fixed(2 + 4)),
+    always(Structs(&[always(Text), always(Structs(FETCH_PARTITION))])),
+]);
+
+api!(ListOffsetsRequest -> ListOffsetsResponse: "ListOffsets" ListOffsets, 1..=7, flexible 6, &[
+    since(2, Fixed(4)),
+    always(Structs(&[
+        always(Text),
+        always(Structs(&[always(Fixed(4 + 2 + 8 + 8)), since(4, Fixed(4))])),
+    ])),
+]);
+
+const METADATA_PARTITION: &[Field] = &[
+    always(Fixed(2 + 4 + 4)),
+    since(7, Fixed(4)),
+    always(Values(4)),
+    always(Values(4)),
+    since(5, Values(4)),
+];
+api!(MetadataRequest -> MetadataResponse: "Metadata" Metadata, 4..=12, flexible 9, &[
+    always(Fixed(4)),
+    always(Structs(&[always(Fixed(4)), always(Text), always(Fixed(4)), always(Text)])),
+    always(Text),
+    always(Fixed(4)),
+    always(Structs(&[
+        always(Fixed(2)),
+        always(Text),
+        since(10, Fixed(16)),
+        always(Fixed(1)),
+        always(Structs(METADATA_PARTITION)),
+        since(8, Fixed(4)),
+    ])),
+    Field { from: 8, to: 10, shape: Fixed(4) },
+]);
+
+api!(InitProducerIdRequest -> InitProducerIdResponse: "InitProducerId" InitProducerId, 0..=4, flexible 2, &[
+    always(Fixed(4 + 2 + 8 + 2)),
+]);
+
+api!(FindCoordinatorRequest -> FindCoordinatorResponse: "FindCoordinator" FindCoordinator, 0..=3, flexible 3, &[
+    since(1, Fixed(4)),
+    always(Fixed(2)),
+    since(1, Text),
+    always(Fixed(4)),
+    always(Text),
+    always(Fixed(4)),
+]);
+
+api!(OffsetFetchRequest -> OffsetFetchResponse: "OffsetFetch" OffsetFetch, 1..=7, flexible 6, &[
+    since(3, Fixed(4)),
+    always(Structs(&[
+        always(Text),
+        always(Structs(&[always(Fixed(4 + 8)), since(5, Fixed(4)), always(Text), always(Fixed(2))])),
+    ])),
+    since(2, Fixed(2)),
+]);
+
+api!(OffsetCommitRequest -> OffsetCommitResponse: "OffsetCommit" OffsetCommit, 2..=8, flexible 8, &[
+    since(3, Fixed(4)),
+    always(Structs(&[always(Text), always(Structs(&[always(Fixed(4 + 2))]))])),
+]);
+
+api!(CreateTopicsRequest -> CreateTopicsResponse: "CreateTopics" CreateTopics, 2..=4, flexible 5, &[
+    always(Fixed(4)),
+    always(Structs(&[always(Text), always(Fixed(2)), always(Text)])),
+]);
+
+api!(DeleteTopicsRequest -> DeleteTopicsResponse: "DeleteTopics" DeleteTopics, 1..=3, flexible 4, &[
+    always(Fixed(4)),
+    always(Structs(&[always(Text), always(Fixed(2))])),
+]);
+
+api!(DeleteGroupsRequest -> DeleteGroupsResponse: "DeleteGroups" DeleteGroups, 0..=2, flexible 2, &[
+    always(Fixed(4)),
+    always(Structs(&[always(Text), always(Fixed(2))])),
+]);
+
+const FEATURES: Shape = Structs(&[always(Text), always(Fixed(2 + 2))]);
+impl Api for ApiVersionsRequest {
+    type Answer = ApiVersionsResponse;
+    const NAME: &'static str = "ApiVersions";
+    const API: ApiKey = ApiKey::ApiVersions;
+    const MIN: i16 = 0;
+    const MAX: i16 = 3;
+    const FLEXIBLE: i16 = 3;
+    // The answer's header stays at version 0, so that a client can read a refusal of its version (KIP-511).
+    const FLEXIBLE_HEADER: i16 = i16::MAX;
+    const ANSWER: &'static [Field] = &[
+        always(Fixed(2)),
+        always(Structs(&[always(Fixed(2 + 2 + 2))])),
+        since(1, Fixed(4)),
+        since(
+            3,
+            Tags(&[
+                (0, always(FEATURES)),
+                (1, always(Fixed(8))),
+                (2, always(FEATURES)),
+                (3, always(Fixed(1))),
+            ]),
+        ),
+    ];
+}
+
+const fn version(v: i16) -> ApiVersion {
+    ApiVersion(Int16(v))
+}
+
+/// A version range as rskafka holds it.
+pub(crate) const fn range(min: i16, max: i16) -> ApiVersionRange {
+    ApiVersionRange::new(version(min), version(max))
+}
+
+/// A request on rskafka's messenger.
+pub(crate) struct Call<R>(pub(crate) R);
+
+impl<R: Api> RequestBody for Call<R> {
+    type ResponseBody = Answer<R>;
+    const API_KEY: ApiKey = R::API;
+    const API_VERSION_RANGE: ApiVersionRange = range(R::MIN, R::MAX);
+    const FIRST_TAGGED_FIELD_IN_REQUEST_VERSION: ApiVersion = version(R::FLEXIBLE);
+    const FIRST_TAGGED_FIELD_IN_RESPONSE_VERSION: ApiVersion = version(R::FLEXIBLE_HEADER);
+}
+
+impl<R: Api> WriteVersionedType<Vec<u8>> for Call<R> {
+    fn write_versioned(&self, out: &mut Vec<u8>, version: ApiVersion) -> Result<(), WriteVersionedError> {
+        let version = version.0.0;
+        if let Ok(size) = self.0.compute_size(version) {
+            out.reserve(size);
+        }
+        self.0
+            .encode(out, version)
+            .map_err(|e| WriteVersionedError::WriteError(WriteError::Malformed(e.to_string().into())))
+    }
+}
+
+/// A request's answer.
+pub(crate) struct Answer<R: Api>(pub(crate) R::Answer);
+
+impl<R: Api> ReadVersionedType<Cursor<Vec<u8>>> for Answer<R> {
+    fn read_versioned(reader: &mut Cursor<Vec<u8>>, version: ApiVersion) -> Result<Self, ReadVersionedError> {
+        // The whole frame becomes one `Bytes`, of which record bytes are slices. The cursor is left empty, which its
+        // owner reads as "all consumed"; that all was consumed is checked here.
+        let at = usize::try_from(reader.position()).unwrap_or(usize::MAX);
+        let mut frame = Bytes::from(std::mem::take(reader.get_mut()));
+        reader.set_position(0);
+        frame.advance(at.min(frame.len()));
+        decode::<R>(frame, version.0.0).map(Self).map_err(|why| {
+            ReadVersionedError::ReadError(ReadError::Malformed(
+                format!("{} answer, version {}: {why}", R::NAME, version.0.0).into(),
+            ))
+        })
+    }
+}
+
+/// Decodes the body of an answer: first its lengths are checked, then it is read.
+pub(crate) fn decode<R: Api>(mut body: Bytes, version: i16) -> Result<R::Answer, String> {
+    let rest = check(&body, version, version >= R::FLEXIBLE, R::ANSWER)?;
+    if !rest.is_empty() {
+        return Err(format!("{} bytes too many", rest.len()));
+    }
+    let answer = R::Answer::decode(&mut body, version).map_err(|e| e.to_string())?;
+    if body.is_empty() { Ok(answer) } else { Err(format!("{} bytes were not read", body.len())) }
+}
+
+#[cfg(test)]
+mod tests;

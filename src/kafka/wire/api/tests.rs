@@ -1,0 +1,160 @@
+use bytes::BytesMut;
+use kafka_protocol::messages::api_versions_response::ApiVersion as Spoken;
+use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
+use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
+use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
+use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::offset_commit_response::{
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponsePartition, OffsetFetchResponseTopic,
+};
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::{BrokerId, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
+use super::*;
+
+fn name() -> TopicName {
+    TopicName(StrBytes::from_static_str("orders"))
+}
+
+/// Encodes an answer in every version spoken, reads it back, then damages it everywhere.
+fn every_version<R: Api>(answer: &R::Answer)
+where
+    R::Answer: Encodable,
+{
+    for version in R::MIN..=R::MAX {
+        let mut out = BytesMut::new();
+        answer.encode(&mut out, version).unwrap_or_else(|e| panic!("{} {version}: {e}", R::NAME));
+        let body = out.freeze();
+        let read =
+            decode::<R>(body.clone(), version).unwrap_or_else(|e| panic!("{} {version}: {e}", R::NAME));
+        let mut again = BytesMut::new();
+        read.encode(&mut again, version).unwrap();
+        assert_eq!(again, body, "{} {version}", R::NAME);
+
+        assert!(decode::<R>(body.slice(..body.len() - 1), version).is_err(), "{} {version} cut", R::NAME);
+        let mut longer = BytesMut::from(&body[..]);
+        longer.extend_from_slice(&[0]);
+        assert!(decode::<R>(longer.freeze(), version).is_err(), "{} {version} longer", R::NAME);
+        // Whatever is damaged, the answer is an error or an answer: no panic, no huge allocation.
+        for at in 0..body.len() {
+            for value in [0x00, 0x01, 0x7f, 0x80, 0xff] {
+                let mut damaged = BytesMut::from(&body[..]);
+                damaged[at..].iter_mut().take(5).for_each(|b| *b = value);
+                drop(decode::<R>(damaged.freeze(), version));
+            }
+        }
+    }
+}
+
+#[test]
+fn produce() {
+    let partition =
+        PartitionProduceResponse::default().with_index(3).with_base_offset(77).with_log_append_time_ms(-1);
+    let topic = TopicProduceResponse::default().with_name(name()).with_partition_responses(vec![partition]);
+    every_version::<ProduceRequest>(&ProduceResponse::default().with_responses(vec![topic]));
+}
+
+#[test]
+fn fetch_and_its_records_are_slices_of_the_frame() {
+    let records = Bytes::from_static(b"not looked at by this layer");
+    let partition = PartitionData::default()
+        .with_high_watermark(9)
+        .with_aborted_transactions(Some(vec![AbortedTransaction::default()]))
+        .with_records(Some(records));
+    let topic = FetchableTopicResponse::default().with_topic(name()).with_partitions(vec![partition]);
+    let answer = FetchResponse::default().with_responses(vec![topic]);
+    every_version::<FetchRequest>(&answer);
+
+    let mut frame = vec![0, 0, 0, 7];
+    answer.encode(&mut frame, 11).unwrap();
+    let span = frame.as_ptr_range();
+    let mut cursor = Cursor::new(frame);
+    cursor.set_position(4);
+    let Answer(read) = Answer::<FetchRequest>::read_versioned(&mut cursor, version(11)).unwrap();
+    let records = read.responses[0].partitions[0].records.clone().unwrap();
+    assert!(span.contains(&records.as_ptr()), "record bytes were copied");
+    assert_eq!((cursor.position(), cursor.get_ref().len()), (0, 0), "the cursor looks consumed");
+}
+
+#[test]
+fn list_offsets() {
+    let partition = ListOffsetsPartitionResponse::default().with_offset(5);
+    let topic = ListOffsetsTopicResponse::default().with_name(name()).with_partitions(vec![partition]);
+    every_version::<ListOffsetsRequest>(&ListOffsetsResponse::default().with_topics(vec![topic]));
+}
+
+#[test]
+fn metadata() {
+    let partition = MetadataResponsePartition::default()
+        .with_leader_id(BrokerId(2))
+        .with_replica_nodes(vec![BrokerId(1), BrokerId(2)])
+        .with_isr_nodes(vec![BrokerId(2)]);
+    let topic = MetadataResponseTopic::default().with_name(Some(name())).with_partitions(vec![partition]);
+    let broker = MetadataResponseBroker::default().with_host(StrBytes::from_static_str("h")).with_port(1);
+    every_version::<MetadataRequest>(
+        &MetadataResponse::default().with_brokers(vec![broker]).with_topics(vec![topic]),
+    );
+}
+
+#[test]
+fn producer_id_and_coordinator() {
+    every_version::<InitProducerIdRequest>(&InitProducerIdResponse::default());
+    every_version::<FindCoordinatorRequest>(
+        &FindCoordinatorResponse::default().with_host(StrBytes::from_static_str("h")).with_port(5),
+    );
+}
+
+#[test]
+fn offsets_of_groups() {
+    let partition = OffsetFetchResponsePartition::default()
+        .with_committed_offset(5)
+        .with_metadata(Some(StrBytes::from_static_str("m")));
+    let topic = OffsetFetchResponseTopic::default().with_name(name()).with_partitions(vec![partition]);
+    every_version::<OffsetFetchRequest>(&OffsetFetchResponse::default().with_topics(vec![topic]));
+    let partition = OffsetCommitResponsePartition::default();
+    let topic = OffsetCommitResponseTopic::default().with_name(name()).with_partitions(vec![partition]);
+    every_version::<OffsetCommitRequest>(&OffsetCommitResponse::default().with_topics(vec![topic]));
+}
+
+#[test]
+fn topics_and_groups() {
+    let topic = CreatableTopicResult::default().with_name(name());
+    every_version::<CreateTopicsRequest>(&CreateTopicsResponse::default().with_topics(vec![topic]));
+    let topic = DeletableTopicResult::default().with_name(Some(name()));
+    every_version::<DeleteTopicsRequest>(&DeleteTopicsResponse::default().with_responses(vec![topic]));
+    every_version::<DeleteGroupsRequest>(
+        &DeleteGroupsResponse::default().with_results(vec![DeletableGroupResult::default()]),
+    );
+}
+
+#[test]
+fn api_versions_with_its_features() {
+    use kafka_protocol::messages::api_versions_response::SupportedFeatureKey;
+    let key = Spoken::default().with_api_key(3).with_max_version(12);
+    let feature = SupportedFeatureKey::default().with_name(StrBytes::from_static_str("group.version"));
+    every_version::<ApiVersionsRequest>(&ApiVersionsResponse::default().with_api_keys(vec![key.clone()]));
+    let mut out = BytesMut::new();
+    let answer =
+        ApiVersionsResponse::default().with_api_keys(vec![key]).with_supported_features(vec![feature]);
+    answer.encode(&mut out, 3).unwrap();
+    assert_eq!(decode::<ApiVersionsRequest>(out.freeze(), 3).unwrap(), answer);
+}
+
+#[test]
+fn an_array_that_announces_billions_is_refused_before_it_is_allocated() {
+    // A metadata answer, version 9: throttle time, then a compact array of 4,294,967,294 brokers.
+    let body = Bytes::from_static(&[0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f]);
+    assert!(decode::<MetadataRequest>(body, 9).is_err());
+    let body = Bytes::from_static(&[0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff]);
+    assert!(decode::<MetadataRequest>(body, 4).is_err());
+}
