@@ -1,55 +1,101 @@
-//! Small admin requests: topics, offsets, groups.
+//! Topics made and deleted.
+#![allow(clippy::disallowed_methods, reason = "this file drives requests: it reads the clock and sleeps")]
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
-use super::Client;
-use crate::{Error, ErrorKind, Offset, Partition, Result, Timestamp, Topic};
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::{CreateTopicsRequest, DeleteTopicsRequest};
+use tokio::time::Instant;
 
-/// Which offset of a partition is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum At {
-    /// The first that is still in the log.
-    Earliest,
-    /// The end: the offset that the next record will get.
-    Latest,
-    /// The first record at or after this time; the end where there is none.
-    Timestamp(Timestamp),
-}
+use super::client::{Client, TOPIC_CREATE_WAIT, topic_name};
+use super::errors;
+use crate::{Error, ErrorKind, Result, Topic};
+
+const NOT_CONTROLLER: i16 = 41;
 
 impl Client {
-    /// Creates a topic. `replication` of `-1` takes the broker's default.
+    /// Creates a topic and waits until its partitions have leaders. `-1` for either number takes the broker's default
+    /// (KIP-464).
+    ///
+    /// Cancel safe, though the topic may have been created.
     ///
     /// # Errors
-    /// [`ErrorKind::Conflict`] where it exists already.
-    pub async fn create_topic(&self, _topic: &Topic, _partitions: i32, _replication: i16) -> Result<()> {
-        Err(Error::new(ErrorKind::Internal, "not built yet"))
+    /// [`ErrorKind::Conflict`] where it exists already; [`ErrorKind::Config`] where the broker cannot do these numbers;
+    /// [`ErrorKind::Denied`]; [`ErrorKind::Unavailable`] where its leaders take longer than 5 s.
+    pub async fn create_topic(&self, topic: &Topic, partitions: i32, replication: i16) -> Result<()> {
+        let what = format!("create topic {topic} ({partitions} partitions, {replication} replicas)");
+        let timeout = i32::try_from(self.inner.settings.request_timeout.as_millis()).unwrap_or(i32::MAX);
+        let request = CreateTopicsRequest::default().with_timeout_ms(timeout).with_topics(vec![
+            CreatableTopic::default()
+                .with_name(topic_name(topic))
+                .with_num_partitions(partitions)
+                .with_replication_factor(replication),
+        ]);
+        self.any_broker(async |link| {
+            let answer = link.call(request.clone()).await?;
+            let Some(t) = answer.topics.first() else {
+                return Err(Error::new(ErrorKind::Malformed, format!("{what}: the answer is empty")));
+            };
+            if t.error_code == 0 {
+                return Ok(());
+            }
+            let told = t.error_message.as_ref().map(|m| m.as_str().to_owned());
+            let e = errors::broker(t.error_code, &what).retryable(t.error_code == NOT_CONTROLLER);
+            Err(match told {
+                Some(text) => e.with_source(text),
+                None => e,
+            })
+        })
+        .await?;
+        self.inner.topic(topic, false, TOPIC_CREATE_WAIT).await.map(drop)
     }
-    /// Deletes a topic with all its records.
+
+    /// Deletes a topic with all its records. The brokers finish it a moment later.
+    ///
+    /// Cancel safe, though the topic may have been deleted.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] where it is not there.
-    pub async fn delete_topic(&self, _topic: &Topic) -> Result<()> {
-        Err(Error::new(ErrorKind::Internal, "not built yet"))
+    /// [`ErrorKind::NotFound`] where it is not there; [`ErrorKind::Denied`].
+    pub async fn delete_topic(&self, topic: &Topic) -> Result<()> {
+        let timeout = i32::try_from(self.inner.settings.request_timeout.as_millis()).unwrap_or(i32::MAX);
+        let request =
+            DeleteTopicsRequest::default().with_timeout_ms(timeout).with_topic_names(vec![topic_name(topic)]);
+        self.any_broker(async |link| {
+            let answer = link.call(request.clone()).await?;
+            match answer.responses.first().map_or(0, |r| r.error_code) {
+                0 => Ok(()),
+                code => {
+                    Err(errors::broker(code, format!("delete topic {topic}"))
+                        .retryable(code == NOT_CONTROLLER))
+                }
+            }
+        })
+        .await
     }
-    /// The offsets of all partitions of a topic.
-    ///
-    /// # Errors
-    /// [`ErrorKind::NotFound`] where the topic is not there.
-    pub async fn offsets(&self, _topic: &Topic, _at: At) -> Result<BTreeMap<Partition, Offset>> {
-        Err(Error::new(ErrorKind::Internal, "not built yet"))
-    }
-    /// The committed offsets of a group in a topic; partitions without one are absent.
-    ///
-    /// # Errors
-    /// The coordinator cannot be reached, or refuses.
-    pub async fn committed(&self, _group: &str, _topic: &Topic) -> Result<BTreeMap<Partition, Offset>> {
-        Err(Error::new(ErrorKind::Internal, "not built yet"))
-    }
-    /// Deletes a group and its committed offsets.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Conflict`] while it has members.
-    pub async fn delete_group(&self, _group: &str) -> Result<()> {
-        Err(Error::new(ErrorKind::Internal, "not built yet"))
+
+    /// Runs a request at one broker after another until one is the controller or passes it on.
+    async fn any_broker(
+        &self,
+        run: impl AsyncFn(std::sync::Arc<super::wire::Link>) -> Result<()>,
+    ) -> Result<()> {
+        let deadline = Instant::now() + self.inner.settings.request_timeout;
+        loop {
+            let nodes: Vec<_> = self.inner.cluster().nodes().map(|(node, _)| node).collect();
+            let mut last = Error::new(ErrorKind::Unavailable, "no Kafka broker is known");
+            for node in nodes {
+                let done = async { run(self.inner.link(node).await?).await };
+                match done.await {
+                    Ok(()) => return Ok(()),
+                    // A request that may have taken effect is not repeated: the second answer would say "exists".
+                    Err(e) if e.is_retryable() && !e.is_ambiguous() => last = e,
+                    Err(e) => return Err(e),
+                }
+            }
+            if Instant::now() >= deadline {
+                return Err(last);
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            self.inner.refresh(&[], false).await?;
+        }
     }
 }

@@ -1,10 +1,34 @@
 //! One cluster: bootstrap, metadata, a connection per broker.
+//!
+//! The bootstrap addresses serve for the first question; after that the brokers are reached under the addresses that
+//! they advertise. Each broker has one connection, opened when first needed and again when it broke, with a growing
+//! pause between attempts.
+#![allow(clippy::disallowed_methods, reason = "this file drives connections: it reads the clock and sleeps")]
 
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use tokio::time::Instant;
+
+use super::cluster::{Cluster, PartitionView, TopicUpdate};
 use super::consumer::ConsumerBuilder;
+use super::errors;
 use super::producer::ProducerBuilder;
+use super::wire::link::LinkSettings;
+use super::wire::{Address, Connect, Link, Tcp, parse_bootstrap};
 use crate::{Error, ErrorKind, LeaderEpoch, NodeId, Partition, Result, Topic};
+
+/// How long a topic that is asked for without creating it may take to appear.
+pub(crate) const TOPIC_WAIT: Duration = Duration::from_secs(2);
+/// How long a topic that the broker creates on demand may take to get its leaders.
+pub(crate) const TOPIC_CREATE_WAIT: Duration = Duration::from_secs(5);
+const RECONNECT_MIN: Duration = Duration::from_millis(50);
+const RECONNECT_MAX: Duration = Duration::from_secs(2);
 
 /// What is known of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,59 +53,399 @@ pub struct PartitionInfo {
 /// The settings of a [`Client`].
 #[derive(Debug, Clone)]
 #[must_use]
-pub struct ClientBuilder {}
+pub struct ClientBuilder {
+    bootstrap: String,
+    client_id: String,
+    connect_timeout: Duration,
+    request_timeout: Duration,
+    max_response_size: usize,
+    connector: Arc<dyn Connect>,
+}
 
 impl ClientBuilder {
-    /// The name that the broker's logs and quotas show. Default `muslin`.
-    pub fn client_id(self, _id: impl Into<String>) -> Self {
+    /// The name that the broker's logs and quotas show. Default `muslin`. At most 32,767 bytes.
+    pub fn client_id(mut self, id: impl Into<String>) -> Self {
+        self.client_id = id.into();
         self
     }
-    /// From nothing to a usable connection. Default 10 s.
-    pub fn connect_timeout(self, _timeout: Duration) -> Self {
+
+    /// From nothing to a usable connection, for each address. Default 10 s. It also bounds each metadata request.
+    pub fn connect_timeout(mut self, timeout: Duration) -> Self {
+        self.connect_timeout = timeout;
         self
     }
-    /// From a request to its answer. Default 30 s.
-    pub fn request_timeout(self, _timeout: Duration) -> Self {
+
+    /// From a request to its answer. Default 30 s. A connection on which a request ran out of time is given up.
+    pub fn request_timeout(mut self, timeout: Duration) -> Self {
+        self.request_timeout = timeout;
         self
     }
-    /// Connects.
+
+    /// The largest answer taken from a broker, in bytes. Default 100 MiB, at least 1 MiB. Memory: one answer of this
+    /// size per broker at worst. It must hold the largest batch that a topic keeps.
+    pub fn max_response_size(mut self, bytes: usize) -> Self {
+        self.max_response_size = bytes;
+        self
+    }
+
+    /// Opens connections by other means than plain TCP: a proxy, a tunnel, a simulated network.
+    pub fn connector(mut self, connector: impl Connect) -> Self {
+        self.connector = Arc::new(connector);
+        self
+    }
+
+    /// Connects to the first bootstrap address that answers and asks it for the cluster's brokers.
+    ///
+    /// Cancel safe: dropped, it leaves nothing behind.
     ///
     /// # Errors
-    /// No address answers.
+    /// - [`ErrorKind::Config`]: an address or a setting is wrong; the message names it.
+    /// - [`ErrorKind::Connect`]: no address answers as a Kafka broker; the message lists each with its reason. It takes
+    ///   at most the connect timeout for each address, and once more for the question.
     pub async fn connect(self) -> Result<Client> {
-        Err(Error::new(ErrorKind::Internal, "not built yet"))
+        let bootstrap = parse_bootstrap(&self.bootstrap)?;
+        let positive = |what: &str, d: Duration| {
+            if d.is_zero() {
+                return Err(Error::new(ErrorKind::Config, format!("{what} is zero; give a time above it")));
+            }
+            Ok(())
+        };
+        positive("connect_timeout", self.connect_timeout)?;
+        positive("request_timeout", self.request_timeout)?;
+        if self.client_id.len() > 32_767 {
+            return Err(Error::new(ErrorKind::Config, "client_id is longer than 32,767 bytes"));
+        }
+        if !((1 << 20)..=i32::MAX as usize).contains(&self.max_response_size) {
+            let n = self.max_response_size;
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("max_response_size is {n} bytes; it must be from 1 MiB to 2 GiB"),
+            ));
+        }
+        let inner = Inner {
+            settings: LinkSettings {
+                client_id: self.client_id.into(),
+                connect_timeout: self.connect_timeout,
+                request_timeout: self.request_timeout,
+                max_response_size: self.max_response_size,
+                connector: self.connector,
+            },
+            bootstrap,
+            cluster: Mutex::default(),
+            slots: Mutex::default(),
+            coordinators: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+            closed: AtomicBool::new(false),
+        };
+        inner.ask(&[], false).await?;
+        Ok(Client { inner: Arc::new(inner) })
     }
 }
 
-/// A connected client. Cheap to clone.
+/// A connected client. Cheap to clone; producers and consumers hold one, and the last to go closes the connections.
 #[derive(Debug, Clone)]
-pub struct Client {}
+pub struct Client {
+    pub(crate) inner: Arc<Inner>,
+}
 
 impl Client {
-    /// Settings for the cluster behind `bootstrap`: `host:port,host:port`.
-    pub fn builder(_bootstrap: impl Into<String>) -> ClientBuilder {
-        ClientBuilder {}
+    /// Settings for the cluster behind `bootstrap`: `host:port,host:port`, the port 9092 where it is left out, IPv6
+    /// addresses in brackets. The addresses are tried in turn.
+    pub fn builder(bootstrap: impl Into<String>) -> ClientBuilder {
+        ClientBuilder {
+            bootstrap: bootstrap.into(),
+            client_id: "muslin".to_owned(),
+            connect_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+            max_response_size: 100 << 20,
+            connector: Arc::new(Tcp),
+        }
     }
+
     /// A producer on this cluster.
     pub fn producer(&self) -> ProducerBuilder {
-        ProducerBuilder {}
+        ProducerBuilder::new(self.clone())
     }
+
     /// A consumer on this cluster.
     pub fn consumer(&self) -> ConsumerBuilder {
-        ConsumerBuilder {}
+        ConsumerBuilder::new(self.clone())
     }
-    /// The topic's partitions and leaders, asked now.
+
+    /// The topic's partitions and leaders, asked now. Never creates the topic. Cancel safe.
     ///
     /// # Errors
-    /// [`ErrorKind::NotFound`] where the topic is not there.
-    pub async fn topic(&self, _topic: &Topic) -> Result<TopicInfo> {
-        Err(Error::new(ErrorKind::Internal, "not built yet"))
+    /// [`ErrorKind::NotFound`] where the topic is not there within 2 s (a topic made a moment ago may need some of
+    /// that); [`ErrorKind::Denied`] without the right to see it; errors of the connection.
+    pub async fn topic(&self, topic: &Topic) -> Result<TopicInfo> {
+        let view = self.inner.topic(topic, false, TOPIC_WAIT).await?;
+        let partitions = view
+            .iter()
+            .zip(0..)
+            .map(|(p, n)| PartitionInfo { partition: Partition(n), leader: p.leader, leader_epoch: p.epoch })
+            .collect();
+        Ok(TopicInfo { topic: topic.clone(), partitions })
     }
-    /// Closes all connections.
+
+    /// Closes all connections. Producers and consumers of this client fail from then on: close them first.
     ///
     /// # Errors
-    /// None so far.
+    /// None so far; the result is there for goodbyes that a broker may want later.
     pub async fn close(&self) -> Result<()> {
+        self.inner.closed.store(true, Ordering::Release);
+        let slots = std::mem::take(&mut *lock(&self.inner.slots));
+        for slot in slots.into_values() {
+            if let Some(link) = slot.link.lock().await.open.take() {
+                link.close();
+            }
+        }
         Ok(())
     }
+}
+
+/// What the clones of a client share.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) settings: LinkSettings,
+    bootstrap: Vec<Address>,
+    cluster: Mutex<Cluster>,
+    slots: Mutex<HashMap<NodeId, Arc<Slot>>>,
+    pub(crate) coordinators: Mutex<HashMap<String, NodeId>>,
+    /// Held while metadata is asked for: one question at a time.
+    asking: tokio::sync::Mutex<()>,
+    closed: AtomicBool,
+}
+
+/// The place of one broker's connection.
+#[derive(Debug, Default)]
+struct Slot {
+    link: tokio::sync::Mutex<SlotState>,
+}
+
+#[derive(Debug, Default)]
+struct SlotState {
+    open: Option<Arc<Link>>,
+    address: Option<Address>,
+    failures: u32,
+    failed: Option<(Instant, Error)>,
+}
+
+/// A lock that does not care whether another holder panicked: nothing here is left half-way.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A topic's name for a request.
+pub(crate) fn topic_name(topic: &Topic) -> TopicName {
+    TopicName(text(topic.as_str()))
+}
+
+/// A string for a request.
+pub(crate) fn text(s: &str) -> StrBytes {
+    StrBytes::from_string(s.to_owned())
+}
+
+impl Inner {
+    pub(crate) fn cluster(&self) -> MutexGuard<'_, Cluster> {
+        lock(&self.cluster)
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) {
+            return Err(Error::new(ErrorKind::Closed, "the Kafka client was closed"));
+        }
+        Ok(())
+    }
+
+    /// The connection to a broker, opened if need be.
+    pub(crate) async fn link(&self, node: NodeId) -> Result<Arc<Link>> {
+        let began = Instant::now();
+        self.check_open()?;
+        let Some(address) = self.cluster().address(node).cloned() else {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("Kafka broker {node} is not in the cluster's metadata at the moment"),
+            ));
+        };
+        let slot = Arc::clone(lock(&self.slots).entry(node).or_default());
+        let mut state = slot.link.lock().await;
+        if let Some(link) = state.open.as_ref().filter(|l| l.is_open()) {
+            if state.address.as_ref() == Some(&address) {
+                return Ok(Arc::clone(link));
+            }
+        }
+        state.open = None;
+        if let Some((at, e)) = &state.failed {
+            if *at >= began {
+                return Err(e.duplicate());
+            }
+            let pause = RECONNECT_MIN
+                .saturating_mul(1 << state.failures.saturating_sub(1).min(10))
+                .min(RECONNECT_MAX);
+            tokio::time::sleep_until(*at + pause).await;
+        }
+        match Link::open(&address, &self.settings).await {
+            Ok(link) => {
+                self.check_open()?;
+                let link = Arc::new(link);
+                tracing::debug!(%node, %address, "connected");
+                *state = SlotState {
+                    open: Some(Arc::clone(&link)),
+                    address: Some(address),
+                    failures: 0,
+                    failed: None,
+                };
+                Ok(link)
+            }
+            Err(e) => {
+                let e = e.context(format!(
+                    "broker {node}, reached by the address that it advertises (advertised.listeners)"
+                ));
+                state.failures = state.failures.saturating_add(1);
+                state.failed = Some((Instant::now(), e.duplicate()));
+                Err(e)
+            }
+        }
+    }
+
+    /// Asks any broker for metadata, and takes in the answer.
+    async fn ask(&self, topics: &[Topic], create: bool) -> Result<()> {
+        let mut failures: Vec<Error> = Vec::new();
+        // Connections that are open first, then brokers known, then the bootstrap addresses.
+        let nodes: Vec<NodeId> = self.cluster().nodes().map(|(node, _)| node).collect();
+        for node in nodes {
+            let asked = async {
+                let link = self.link(node).await?;
+                self.ask_link(&link, topics, create).await
+            };
+            // A broker's pause between connects must not hold up the others.
+            match tokio::time::timeout(self.settings.connect_timeout, asked).await {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(e)) => failures.push(e),
+                Err(_) => failures.push(Error::new(
+                    ErrorKind::Timeout,
+                    format!("broker {node}: no metadata within {:?}", self.settings.connect_timeout),
+                )),
+            }
+            self.check_open()?;
+        }
+        for address in &self.bootstrap {
+            self.check_open()?;
+            match Link::open(address, &self.settings).await {
+                Ok(link) => match self.ask_link(&link, topics, create).await {
+                    Ok(()) => return Ok(()),
+                    Err(e) => failures.push(e),
+                },
+                Err(e) => failures.push(e),
+            }
+        }
+        self.cluster().handle_failure(Instant::now().into_std());
+        let only = failures.len() == 1;
+        match failures.pop() {
+            Some(e) if only => Err(e),
+            last => {
+                failures.extend(last);
+                let list: Vec<_> = failures.iter().map(Error::report).collect();
+                Err(Error::new(ErrorKind::Connect, format!("no Kafka broker answers: {}", list.join("; "))))
+            }
+        }
+    }
+
+    async fn ask_link(&self, link: &Link, topics: &[Topic], create: bool) -> Result<()> {
+        let wanted =
+            topics.iter().map(|t| MetadataRequestTopic::default().with_name(Some(topic_name(t)))).collect();
+        let request =
+            MetadataRequest::default().with_topics(Some(wanted)).with_allow_auto_topic_creation(create);
+        let answer = link.call_within(request, self.settings.connect_timeout).await?;
+        let (brokers, topics) = read_metadata(answer);
+        if brokers.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Unavailable,
+                "the broker knows no brokers yet; it is starting",
+            ));
+        }
+        self.cluster().handle_metadata(brokers, topics, Instant::now().into_std());
+        Ok(())
+    }
+
+    /// Asks for metadata of these topics as soon as the ration allows. Somebody else's answer in the meantime serves.
+    pub(crate) async fn refresh(&self, topics: &[Topic], create: bool) -> Result<()> {
+        let seen = self.cluster().generation();
+        let _asking = self.asking.lock().await;
+        let (now, next) = {
+            let cluster = self.cluster();
+            let covered = topics.iter().all(|t| cluster.topic(t).is_some());
+            if cluster.generation() != seen && covered {
+                return Ok(());
+            }
+            (Instant::now(), cluster.poll_ask())
+        };
+        if let Some(at) = next.map(Instant::from_std).filter(|at| *at > now) {
+            tokio::time::sleep_until(at).await;
+        }
+        self.ask(topics, create).await
+    }
+
+    /// The partitions of a topic, asked now; waits until it exists and its partitions have leaders, at most `wait`.
+    pub(crate) async fn topic(
+        &self,
+        topic: &Topic,
+        create: bool,
+        wait: Duration,
+    ) -> Result<Vec<PartitionView>> {
+        let deadline = Instant::now() + wait;
+        loop {
+            self.refresh(std::slice::from_ref(topic), create).await?;
+            let error = {
+                let cluster = self.cluster();
+                match cluster.topic(topic) {
+                    Some(view) if view.error == 0 && view.partitions.iter().all(|p| p.leader.is_some()) => {
+                        return Ok(view.partitions.clone());
+                    }
+                    Some(view) => view.error,
+                    None => 0,
+                }
+            };
+            let e = match error {
+                0 => Error::new(
+                    ErrorKind::Unavailable,
+                    format!("topic {topic} has partitions without a leader"),
+                ),
+                code => errors::broker(code, format!("topic {topic}")),
+            };
+            // What the broker will not change its mind about needs no waiting.
+            if Instant::now() >= deadline || !(e.is_retryable() || e.kind() == ErrorKind::NotFound) {
+                return Err(e.retryable(false));
+            }
+        }
+    }
+}
+
+fn read_metadata(answer: MetadataResponse) -> (BTreeMap<NodeId, Address>, Vec<TopicUpdate>) {
+    let brokers = answer
+        .brokers
+        .iter()
+        .filter_map(|b| {
+            let port = u16::try_from(b.port).ok()?;
+            Some((NodeId(b.node_id.0), Address { host: b.host.as_str().to_owned(), port }))
+        })
+        .collect();
+    let topics = answer
+        .topics
+        .into_iter()
+        .filter_map(|t| {
+            let topic = Topic::new(t.name.as_ref()?.0.as_str()).ok()?;
+            let partitions = t
+                .partitions
+                .iter()
+                .map(|p| {
+                    let leader = (p.leader_id.0 >= 0).then_some(NodeId(p.leader_id.0));
+                    let view = PartitionView { leader, epoch: LeaderEpoch(p.leader_epoch) };
+                    (Partition(p.partition_index), view)
+                })
+                .collect();
+            Some(TopicUpdate { topic, id: t.topic_id, error: t.error_code, partitions })
+        })
+        .collect();
+    (brokers, topics)
 }

@@ -22,6 +22,8 @@
 //! client      one cluster: bootstrap, metadata, a connection per broker, small admin requests
 //! producer    idempotent, acks=all, batched; `enqueue` keeps order, `Queued` resolves exactly once
 //! consumer    partitions assigned by hand, committed offsets of a group without membership
+//! group       a group's coordinator and committed offsets
+//! offsets     first, last and by time
 //! cluster     pure: who leads what, when to ask again
 //! wire        one connection: framing, versions, timeouts; all that touches rskafka
 //! ```
@@ -31,13 +33,15 @@ mod client;
 mod cluster;
 pub mod consumer;
 mod errors;
+mod group;
+mod offsets;
 pub mod producer;
 mod wire;
 
-pub use admin::At;
 pub use client::{Client, ClientBuilder, PartitionInfo, TopicInfo};
 pub use consumer::{
     Consumer, ConsumerBuilder, Delivery, Headers, Isolation, PartitionPosition, Reset, StartAt,
 };
+pub use offsets::At;
 pub use producer::{Placed, Producer, ProducerBuilder, Queued, Record};
 pub use wire::{Connect, Io};

@@ -47,6 +47,16 @@ pub enum Isolation {
     ReadCommitted,
 }
 
+impl Isolation {
+    /// As the wire carries it (KIP-98).
+    pub(crate) const fn code(self) -> i8 {
+        match self {
+            Self::ReadUncommitted => 0,
+            Self::ReadCommitted => 1,
+        }
+    }
+}
+
 /// How far a partition was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionPosition {
@@ -65,9 +75,15 @@ pub struct PartitionPosition {
 /// The settings of a [`Consumer`].
 #[derive(Debug, Clone)]
 #[must_use]
-pub struct ConsumerBuilder {}
+pub struct ConsumerBuilder {
+    client: super::Client,
+}
 
 impl ConsumerBuilder {
+    pub(crate) fn new(client: super::Client) -> Self {
+        Self { client }
+    }
+
     /// The group whose committed offsets are used.
     pub fn group(self, _group: impl Into<String>) -> Self {
         self

@@ -27,9 +27,15 @@ pub struct Placed {
 /// The settings of a [`Producer`].
 #[derive(Debug, Clone)]
 #[must_use]
-pub struct ProducerBuilder {}
+pub struct ProducerBuilder {
+    client: super::Client,
+}
 
 impl ProducerBuilder {
+    pub(crate) fn new(client: super::Client) -> Self {
+        Self { client }
+    }
+
     /// How long a batch waits for more records. Default 5 ms.
     pub fn linger(self, _linger: Duration) -> Self {
         self
