@@ -83,7 +83,11 @@ async fn a_listener_that_closes_at_once_is_told_with_what_may_be_there() {
 #[tokio::test]
 async fn a_server_that_never_answers_is_left_after_the_connect_timeout() {
     let address = server(b"", false).await;
-    says(&refused(&address).await, ErrorKind::Connect, &[&address, "no answer within 1.5s", "connect_timeout"]);
+    says(
+        &refused(&address).await,
+        ErrorKind::Connect,
+        &[&address, "no answer within 1.5s", "connect_timeout"],
+    );
 }
 
 #[tokio::test]
@@ -113,7 +117,11 @@ async fn a_missing_topic_is_not_found_and_not_created() {
     let client = Client::builder(common::kafka()).connect().await.unwrap();
     let topic = Topic::new(common::unique("missing")).unwrap();
     let began = Instant::now();
-    says(&client.topic(&topic).await.unwrap_err(), ErrorKind::NotFound, &[topic.as_str(), "create the topic"]);
+    says(
+        &client.topic(&topic).await.unwrap_err(),
+        ErrorKind::NotFound,
+        &[topic.as_str(), "create the topic"],
+    );
     assert!(began.elapsed() < Duration::from_secs(5));
     says(&client.offsets(&topic, At::Latest).await.unwrap_err(), ErrorKind::NotFound, &[topic.as_str()]);
     let error = client.consumer().topics([topic.as_str()]).build().await.unwrap_err();

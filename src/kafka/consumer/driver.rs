@@ -1,0 +1,337 @@
+//! Drives the book: fetches from the leaders, finds lost offsets, commits.
+#![allow(clippy::disallowed_methods, reason = "this file drives the machine: it reads the clock and sleeps")]
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::task::AtomicWaker;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::book::{Ask, Book, Fetch, Fetched};
+use super::{Isolation, Reset};
+use crate::kafka::client::{Client, lock, topic_name};
+use crate::kafka::errors;
+use crate::kafka::group::Committed;
+use crate::kafka::offsets::{At, Place};
+use crate::{Error, ErrorKind, NodeId, Offset, Partition, ProducerId, Result, Topic};
+
+const OFFSET_OUT_OF_RANGE: i16 = 1;
+/// How long a broker may hold a fetch back when there is nothing to read.
+const MAX_WAIT: Duration = Duration::from_millis(500);
+
+/// What the consumer, its deliveries and its driver share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) client: Client,
+    pub(crate) book: Mutex<Book>,
+    /// Wakes the reader.
+    pub(crate) reader: AtomicWaker,
+    /// Wakes the driver.
+    pub(crate) work: Notify,
+    pub(crate) stop: AtomicBool,
+    pub(crate) group: Option<String>,
+    pub(crate) reset: Reset,
+    pub(crate) isolation: Isolation,
+    pub(crate) commit_interval: Duration,
+    /// One commit at a time: a slow older one must not overwrite a newer.
+    pub(crate) committing: tokio::sync::Mutex<()>,
+}
+
+impl Shared {
+    /// Commits what is settled and not committed.
+    pub(crate) async fn commit(&self) -> Result<()> {
+        let Some(group) = &self.group else { return Ok(()) };
+        let _one = self.committing.lock().await;
+        let due = lock(&self.book).poll_commit();
+        if due.is_empty() {
+            return Ok(());
+        }
+        let entries: Vec<(Place, Committed)> = due
+            .iter()
+            .map(|(_, place, commit)| {
+                let metadata = commit.metadata.clone();
+                (place.clone(), Committed { offset: commit.offset, metadata })
+            })
+            .collect();
+        self.client.inner.commit(group, &entries).await?;
+        let mut book = lock(&self.book);
+        for (part, _, commit) in &due {
+            book.handle_committed(*part, commit);
+        }
+        Ok(())
+    }
+
+    /// The offset that the reset policy gives for a partition.
+    async fn reset_offset(&self, place: &Place, lost: Offset) -> Result<Offset> {
+        let at = match self.reset {
+            Reset::Earliest => At::Earliest,
+            Reset::Latest => At::Latest,
+            Reset::Error => {
+                let (topic, partition) = place;
+                return Err(Error::new(
+                    ErrorKind::NotFound,
+                    format!(
+                        "topic {topic} partition {partition}: offset {lost} is not in the log any more, and the \
+                         reset policy is to stop; start from another offset or choose another policy"
+                    ),
+                ));
+            }
+        };
+        let found = self.client.inner.list_offsets(vec![place.clone()], at, self.isolation).await?;
+        found.get(place).copied().ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, format!("topic {} partition {}: no offset", place.0, place.1))
+        })
+    }
+}
+
+enum Event {
+    Fetched(Fetch, Result<FetchResponse>),
+    Reset(Vec<(usize, Result<Offset>)>),
+    Refreshed,
+    Committed(Result<()>),
+    Woken,
+}
+
+/// The driver of one consumer. Ends when it is told to stop, after a last commit.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut calls = FuturesUnordered::new();
+    let mut busy: HashSet<NodeId> = HashSet::new();
+    let mut refresh = None;
+    let mut resets = None;
+    let mut commit = None;
+    let mut commit_at = Instant::now() + shared.commit_interval;
+    let mut commit_failed = false;
+    while !shared.stop.load(Ordering::Acquire) {
+        let now = Instant::now();
+        let (fetches, leaderless, lost, timeout) = {
+            let mut book = lock(&shared.book);
+            let cluster = shared.client.inner.cluster();
+            let (fetches, leaderless) = book.poll_fetch(
+                now.into_std(),
+                |topic, partition| cluster.leader(topic, partition),
+                |node| !busy.contains(&node),
+            );
+            (fetches, leaderless, book.lost(), book.poll_timeout(now.into_std()))
+        };
+        for fetch in fetches {
+            busy.insert(fetch.node);
+            calls.push(call(&shared, fetch));
+        }
+        if refresh.is_none() && !leaderless.is_empty() {
+            refresh = Some(Box::pin(ask(&shared, leaderless)));
+        }
+        if resets.is_none() && !lost.is_empty() {
+            resets = Some(Box::pin(find(&shared, lost)));
+        }
+        if commit.is_none() && shared.group.is_some() && now >= commit_at {
+            commit = Some(Box::pin(shared.commit()));
+        }
+        let mut wake_at = timeout.map_or(now + Duration::from_secs(60), Instant::from_std);
+        if commit.is_none() && shared.group.is_some() {
+            wake_at = wake_at.min(commit_at);
+        }
+        let event = tokio::select! {
+            Some((fetch, answer)) = calls.next(), if !calls.is_empty() => Event::Fetched(fetch, answer),
+            found = until(&mut resets) => Event::Reset(found),
+            () = until(&mut refresh) => Event::Refreshed,
+            result = until(&mut commit) => Event::Committed(result),
+            () = shared.work.notified() => Event::Woken,
+            () = tokio::time::sleep_until(wake_at) => Event::Woken,
+        };
+        match event {
+            Event::Fetched(fetch, answer) => {
+                busy.remove(&fetch.node);
+                let stale = handle(&shared, &fetch, answer);
+                shared.reader.wake();
+                if !stale.is_empty() && refresh.is_none() {
+                    refresh = Some(Box::pin(ask(&shared, stale)));
+                }
+            }
+            Event::Reset(found) => {
+                resets = None;
+                let mut book = lock(&shared.book);
+                for (part, offset) in found {
+                    match offset {
+                        Ok(offset) => book.handle_reset(part, offset),
+                        Err(e) if e.is_retryable() => {
+                            tracing::warn!(error = %e.report(), "looking for an offset again");
+                        }
+                        Err(e) => book.handle_fault(part, e),
+                    }
+                }
+                drop(book);
+                shared.reader.wake();
+            }
+            Event::Refreshed => refresh = None,
+            Event::Committed(result) => {
+                commit = None;
+                commit_at = Instant::now() + shared.commit_interval;
+                match result {
+                    Ok(()) => commit_failed = false,
+                    Err(e) => {
+                        tracing::warn!(error = %e.report(), "commit failed; it is tried again at the next interval");
+                        // What will not pass by itself is the application's to know, once.
+                        if !e.is_retryable() && !std::mem::replace(&mut commit_failed, true) {
+                            lock(&shared.book).handle_trouble(e);
+                            shared.reader.wake();
+                        }
+                    }
+                }
+            }
+            Event::Woken => {}
+        }
+    }
+    drop(commit);
+    drop(calls);
+    if let Err(e) = shared.commit().await {
+        tracing::warn!(error = %e.report(), "the last commit failed: what it held comes again");
+    }
+    lock(&shared.book).revoke();
+    shared.reader.wake();
+}
+
+/// Waits for a future that may not be there; for ever without one.
+async fn until<F: Future + Unpin>(slot: &mut Option<F>) -> F::Output {
+    match slot {
+        Some(future) => future.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn ask(shared: &Shared, topics: Vec<Topic>) {
+    if let Err(e) = shared.client.inner.refresh(&topics, false).await {
+        tracing::debug!(error = %e.report(), "metadata could not be refreshed");
+    }
+}
+
+async fn find(shared: &Shared, lost: Vec<(usize, Place, Offset)>) -> Vec<(usize, Result<Offset>)> {
+    let mut out = Vec::with_capacity(lost.len());
+    for (part, place, offset) in lost {
+        let found = shared.reset_offset(&place, offset).await;
+        if let Ok(to) = &found {
+            tracing::warn!(topic = %place.0, partition = %place.1, %offset, %to, "offset out of range: reset");
+        }
+        out.push((part, found));
+    }
+    out
+}
+
+async fn call(shared: &Shared, fetch: Fetch) -> (Fetch, Result<FetchResponse>) {
+    let inner = &shared.client.inner;
+    let mut topics: BTreeMap<&Topic, Vec<FetchPartition>> = BTreeMap::new();
+    for ask in &fetch.asks {
+        topics.entry(&ask.place.0).or_default().push(
+            FetchPartition::default()
+                .with_partition(ask.place.1.0)
+                .with_current_leader_epoch(-1)
+                .with_fetch_offset(ask.offset.0)
+                .with_log_start_offset(-1)
+                .with_partition_max_bytes(i32::try_from(ask.max_bytes).unwrap_or(i32::MAX)),
+        );
+    }
+    let request = FetchRequest::default()
+        .with_replica_id(BrokerId(-1))
+        .with_max_wait_ms(i32::try_from(MAX_WAIT.as_millis()).unwrap_or(500))
+        .with_min_bytes(1)
+        .with_max_bytes(i32::try_from(fetch.max_bytes).unwrap_or(i32::MAX))
+        .with_isolation_level(shared.isolation.code())
+        // No session: every request names its partitions (KIP-227).
+        .with_session_id(0)
+        .with_session_epoch(-1)
+        .with_topics(
+            topics
+                .into_iter()
+                .map(|(topic, partitions)| {
+                    FetchTopic::default().with_topic(topic_name(topic)).with_partitions(partitions)
+                })
+                .collect(),
+        );
+    let answer = async { inner.link(fetch.node).await?.call(request).await };
+    let answer = answer.await;
+    (fetch, answer)
+}
+
+/// Takes an answer apart; returns the topics whose leaders are to be asked for.
+fn handle(shared: &Shared, fetch: &Fetch, answer: Result<FetchResponse>) -> Vec<Topic> {
+    let now = Instant::now().into_std();
+    let mut book = lock(&shared.book);
+    book.handle_returned(fetch);
+    let mut stale: Vec<Topic> = Vec::new();
+    let mut note = |topic: &Topic| {
+        if !stale.contains(topic) {
+            stale.push(topic.clone());
+        }
+    };
+    let answer = match answer {
+        Ok(answer) if answer.error_code == 0 => answer,
+        failed => {
+            let e = match failed {
+                Ok(answer) => errors::broker(answer.error_code, "fetch"),
+                Err(e) => e,
+            };
+            for ask in &fetch.asks {
+                note(&ask.place.0);
+                // The client was closed, or the broker speaks another protocol: waiting changes nothing.
+                if matches!(e.kind(), ErrorKind::Closed | ErrorKind::Unsupported | ErrorKind::Denied) {
+                    book.handle_fault(ask.part, e.duplicate());
+                } else {
+                    book.handle_retry(ask, now);
+                }
+            }
+            tracing::debug!(node = %fetch.node, error = %e.report(), "fetch failed");
+            return stale;
+        }
+    };
+    let mut left: HashMap<Place, &Ask> = fetch.asks.iter().map(|ask| (ask.place.clone(), ask)).collect();
+    for t in answer.responses {
+        let Ok(topic) = Topic::new(t.topic.0.as_str()) else { continue };
+        for p in t.partitions {
+            let Some(ask) = left.remove(&(topic.clone(), Partition(p.partition_index))) else { continue };
+            match p.error_code {
+                0 => {
+                    let aborted = p.aborted_transactions.unwrap_or_default();
+                    let end = match shared.isolation {
+                        Isolation::ReadCommitted => p.last_stable_offset,
+                        Isolation::ReadUncommitted => p.high_watermark,
+                    };
+                    let fetched = Fetched {
+                        records: p.records.unwrap_or_default(),
+                        aborted: aborted
+                            .iter()
+                            .map(|a| (Offset(a.first_offset), ProducerId(a.producer_id.0)))
+                            .collect(),
+                        end: Offset(end),
+                    };
+                    book.handle_fetched(ask, fetched, now);
+                }
+                OFFSET_OUT_OF_RANGE => book.handle_lost(ask),
+                code => {
+                    let (topic, partition) = &ask.place;
+                    let e = errors::broker(
+                        code,
+                        format!("fetch of topic {topic} partition {partition} at offset {}", ask.offset),
+                    );
+                    if errors::wants_refresh(code) {
+                        note(topic);
+                        book.handle_retry(ask, now);
+                    } else if e.is_retryable() {
+                        book.handle_retry(ask, now);
+                    } else {
+                        book.handle_fault(ask.part, e);
+                    }
+                }
+            }
+        }
+    }
+    // The broker left them out: ask again, not in a hurry.
+    for ask in left.into_values() {
+        book.handle_retry(ask, now);
+    }
+    stale
+}
