@@ -1,5 +1,14 @@
 //! The RabbitMQ client against a real broker: publishing, consuming, queues.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
+#![allow(clippy::disallowed_methods, reason = "tests read clocks and start tasks")]
+#![allow(clippy::print_stdout, reason = "measurements are for the reader of the log")]
+
 mod common;
 
 use std::collections::HashSet;

@@ -1,5 +1,14 @@
 //! The RabbitMQ client when things go wrong: strange peers, lost connections, cancelled calls, closed channels.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests fail as tests do"
+)]
+#![allow(clippy::print_stdout, reason = "counts are for the reader of the log")]
+#![allow(clippy::disallowed_methods, reason = "tests read clocks and start tasks")]
+
 mod common;
 
 use std::collections::{HashMap, HashSet};
@@ -7,7 +16,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use muslin::amqp::{Client, Deliveries, Delivery, Message, Queue, Url};
+use muslin::amqp::{Client, Deliveries, Delivery, ExchangeKind, Message, Queue, Url, Value};
 use muslin::{Error, ErrorKind};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -494,4 +503,119 @@ async fn no_task_is_left_behind_by_closed_dropped_or_lost_connections() {
         }
     }
     assert!(tasks() <= before + 6, "only the proxies' listeners may be left");
+}
+
+/// Just enough of AMQP to publish what no decent client would.
+struct Rude(TcpStream);
+
+impl Rude {
+    async fn connect() -> Self {
+        let url = common::amqp();
+        let login = url.split_once("://").unwrap().1.split_once('@').unwrap().0.replace(':', "\0");
+        let mut this = Self(TcpStream::connect(Url::parse(&url).unwrap().address()).await.unwrap());
+        this.0.write_all(b"AMQP\0\0\x09\x01").await.unwrap();
+        this.expect(10, 10).await;
+        let mut start_ok = vec![0, 10, 0, 11, 0, 0, 0, 0, 5];
+        start_ok.extend_from_slice(b"PLAIN");
+        start_ok.extend_from_slice(&(login.len() as u32 + 1).to_be_bytes());
+        start_ok.push(0);
+        start_ok.extend_from_slice(login.as_bytes());
+        start_ok.extend_from_slice(b"\x05en_US");
+        this.frame(1, 0, &start_ok).await;
+        this.expect(10, 30).await;
+        this.frame(1, 0, &[0, 10, 0, 31, 0, 10, 0, 2, 0, 0, 0, 0]).await;
+        this.frame(1, 0, b"\0\x0a\0\x28\x01/\0\0").await;
+        this.expect(10, 41).await;
+        this.frame(1, 1, &[0, 20, 0, 10, 0]).await;
+        this.expect(20, 11).await;
+        this
+    }
+
+    async fn frame(&mut self, kind: u8, channel: u8, payload: &[u8]) {
+        let mut out = vec![kind, 0, channel];
+        out.extend_from_slice(&(payload.len() as u32).to_be_bytes());
+        out.extend_from_slice(payload);
+        out.push(0xCE);
+        self.0.write_all(&out).await.unwrap();
+    }
+
+    async fn expect(&mut self, class: u8, method: u8) {
+        let mut head = [0; 7];
+        self.0.read_exact(&mut head).await.unwrap();
+        let size = u32::from_be_bytes(head[3..].try_into().unwrap()) as usize;
+        let mut payload = vec![0; size + 1];
+        self.0.read_exact(&mut payload).await.unwrap();
+        assert_eq!(payload[..4], [0, class, 0, method], "{}", String::from_utf8_lossy(&payload));
+    }
+
+    async fn publish(&mut self, exchange: &str, key: &[u8], headers: &[u8], body: &[u8]) {
+        let mut publish = vec![0, 60, 0, 40, 0, 0, exchange.len() as u8];
+        publish.extend_from_slice(exchange.as_bytes());
+        publish.push(key.len() as u8);
+        publish.extend_from_slice(key);
+        publish.push(0);
+        self.frame(1, 1, &publish).await;
+        let mut header = vec![0, 60, 0, 0];
+        header.extend_from_slice(&(body.len() as u64).to_be_bytes());
+        header.extend_from_slice(&[0x20, 0]);
+        header.extend_from_slice(&(headers.len() as u32).to_be_bytes());
+        header.extend_from_slice(headers);
+        self.frame(2, 1, &header).await;
+        self.frame(3, 1, body).await;
+    }
+
+    /// Waits until the broker has taken all of it.
+    async fn close(mut self) {
+        self.frame(1, 1, &[0, 20, 0, 40, 0, 200, 0, 0, 0, 0, 0]).await;
+        self.expect(20, 41).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hostile_messages_are_delivered_without_harm() {
+    let client = Client::connect(&common::amqp()).await.unwrap();
+    let exchange = common::unique("hostile");
+    client.exchange(&exchange, ExchangeKind::Fanout).auto_delete().declare().await.unwrap();
+    let queue = client.queue(common::unique("hostile")).exclusive().declare().await.unwrap();
+    client.bind(queue.name(), &exchange, "").await.unwrap();
+
+    // Lists in lists, as deep as a frame allows: a decoder that recurses runs out of stack.
+    let mut deep = b"t\x01".to_vec();
+    for _ in 0..25_000 {
+        let mut outer = Vec::with_capacity(5 + deep.len());
+        outer.push(b'A');
+        outer.extend_from_slice(&(deep.len() as u32).to_be_bytes());
+        outer.extend_from_slice(&deep);
+        deep = outer;
+    }
+    deep.splice(0..0, *b"\x01d");
+    let mut rude = Rude::connect().await;
+    rude.publish(&exchange, b"k", &deep, b"deep").await;
+    rude.publish(&exchange, b"k", b"\x01tS\0\0\0\x02\xff\xfe", b"text").await;
+    rude.publish(&exchange, b"\xffkey", b"\x02\xe9nt\x01", b"names").await;
+    rude.close().await;
+
+    let mut deliveries = queue.consume().start().await.unwrap();
+    let got = next(&mut deliveries).await;
+    assert_eq!(got.body(), "deep");
+    assert!(got.headers().is_empty());
+    got.ack();
+    let got = next(&mut deliveries).await;
+    assert_eq!(got.body(), "text");
+    assert_eq!(got.header("t"), Some(&Value::Bytes(Bytes::from_static(b"\xff\xfe"))));
+    // Given back and got: the other way by which messages come.
+    got.nack(true);
+    deliveries.cancel().await.unwrap();
+    let mut bodies = HashSet::new();
+    for _ in 0..2 {
+        let got = within("get", queue.get()).await.unwrap().unwrap();
+        if got.body() == "names" {
+            assert_eq!(got.routing_key(), "?key");
+            assert_eq!(got.header("?n"), Some(&Value::Bool(true)));
+        }
+        bodies.insert(got.body().clone());
+        got.ack();
+    }
+    assert_eq!(bodies, HashSet::from(["text".into(), "names".into()]));
+    assert!(client.is_connected());
 }

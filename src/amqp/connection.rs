@@ -25,19 +25,19 @@ use amqprs::connection::{Connection, OpenConnectionArguments};
 use amqprs::security::SecurityCredentials;
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinError;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout, timeout_at};
+use tokio::task::JoinHandle;
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::Url;
 use super::channel::{Channel, ChannelEvents, Confirming};
 use super::error::Reply;
-use super::probe::probe;
+use super::frames::MAX_FRAME;
+use super::probe::{dial, probe};
+use super::relay::{Relay, Verdict};
 use crate::{Error, ErrorKind, Result};
 
 /// How long a close of a connection that is already given up may take.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How long the handshake may take before the peer is looked at by hand beside it.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// Channel numbers that are kept back when the limit is checked, for channels that are still closing.
 const SPARE_CHANNELS: u32 = 16;
 /// The smallest frame limit that a broker may set (AMQP 0-9-1 section 4.2.3).
@@ -244,23 +244,26 @@ impl Handle {
 }
 
 /// Tells the link what the broker says about the connection. Its drop means that the library's reader has ended.
-struct ConnectionEvents(Link);
+struct ConnectionEvents {
+    link: Link,
+    verdict: Verdict,
+}
 
 #[async_trait]
 impl amqprs::callbacks::ConnectionCallback for ConnectionEvents {
     async fn close(&mut self, _: &Connection, close: amqprs::Close) -> Result<(), amqprs::error::Error> {
         let reply = Reply { code: close.reply_code(), text: close.reply_text().clone() };
-        let doing = format!("the connection to RabbitMQ at {} was closed", self.0.address());
-        self.0.kill(reply.to_error(&doing));
+        let doing = format!("the connection to RabbitMQ at {} was closed", self.link.address());
+        self.link.kill(reply.to_error(&doing));
         Ok(())
     }
 
     async fn blocked(&mut self, _: &Connection, reason: String) {
-        tracing::warn!(address = self.0.address(), reason, "RabbitMQ blocks publishing");
+        tracing::warn!(address = self.link.address(), reason, "RabbitMQ blocks publishing");
     }
 
     async fn unblocked(&mut self, _: &Connection) {
-        tracing::info!(address = self.0.address(), "RabbitMQ takes publishes again");
+        tracing::info!(address = self.link.address(), "RabbitMQ takes publishes again");
     }
 
     async fn secret_updated(&mut self, _: &Connection) {}
@@ -268,7 +271,7 @@ impl amqprs::callbacks::ConnectionCallback for ConnectionEvents {
 
 impl Drop for ConnectionEvents {
     fn drop(&mut self) {
-        self.0.kill(self.0.lost_error());
+        self.link.kill(self.verdict.get().unwrap_or_else(|| self.link.lost_error()));
     }
 }
 
@@ -279,8 +282,15 @@ impl Drop for ConnectionEvents {
 pub(super) async fn connect(settings: Settings) -> Result<Handle> {
     let url = settings.url.clone();
     let address = url.address();
-    let deadline = Instant::now() + settings.connect_timeout;
-    let connection = open(&settings, deadline).await?;
+    let (connection, relay) = match timeout(settings.connect_timeout, open(&settings)).await {
+        Ok(opened) => opened?,
+        Err(_) => {
+            return Err(Error::new(
+                ErrorKind::Timeout,
+                format!("no AMQP connection to {address} within {:?}", settings.connect_timeout),
+            ));
+        }
+    };
     let give_up = |e: Error| {
         tokio::spawn(timeout(LAST_WORDS, connection.clone().close()));
         Err(e)
@@ -294,11 +304,11 @@ pub(super) async fn connect(settings: Settings) -> Result<Handle> {
             ),
         ));
     }
-    if connection.frame_max() < MIN_FRAME {
+    if !(MIN_FRAME..=MAX_FRAME as u32).contains(&connection.frame_max()) {
         return give_up(Error::new(
             ErrorKind::Unsupported,
             format!(
-                "{address} sets a frame limit of {} bytes; at least {MIN_FRAME} are needed",
+                "{address} sets a frame limit of {} bytes; expected {MIN_FRAME} to {MAX_FRAME}",
                 connection.frame_max()
             ),
         ));
@@ -313,77 +323,65 @@ pub(super) async fn connect(settings: Settings) -> Result<Handle> {
         channels: AtomicU32::new(0),
         lost_channels: AtomicU32::new(0),
     }));
-    if let Err(e) = connection.register_callback(ConnectionEvents(link.clone())).await {
+    if let Err(e) = connection
+        .register_callback(ConnectionEvents { link: link.clone(), verdict: relay.verdict().clone() })
+        .await
+    {
         return give_up(link.lost_error().with_source(e));
     }
     // The bound only holds callers back: each waits for its answer.
     let (commands, inbox) = mpsc::channel(16);
-    tokio::spawn(run(link.clone(), connection, inbox));
+    tokio::spawn(run(link.clone(), connection, relay, inbox));
     Ok(Handle { link, commands })
 }
 
-/// The handshake, with the peer looked at by hand when it fails or takes long.
-async fn open(settings: &Settings, deadline: Instant) -> Result<Connection> {
+/// The handshake, through a relay.
+async fn open(settings: &Settings) -> Result<(Connection, Relay)> {
     let url = &settings.url;
+    let relay = Relay::start(dial(url).await?, url.address()).await?;
     let mut arguments = OpenConnectionArguments::default();
-    let host = if url.host().contains(':') { format!("[{}]", url.host()) } else { url.host().to_owned() };
     arguments
-        .host(&host)
-        .port(url.port())
+        .host("127.0.0.1")
+        .port(relay.port())
         .virtual_host(url.vhost())
         .credentials(SecurityCredentials::new_plain(url.user(), url.password()))
         .heartbeat(settings.heartbeat);
-    if let Some(name) = &settings.name {
-        arguments.connection_name(name);
+    let name = settings.name.clone().unwrap_or_else(|| format!("muslin-{}", uuid::Uuid::new_v4().simple()));
+    arguments.connection_name(&name);
+    // In a task of its own, for the case that a strange peer makes the library panic all the same.
+    let mut opening = Abort(tokio::spawn(async move { Connection::open(&arguments).await }));
+    let failure = match (&mut opening.0).await {
+        Ok(Ok(connection)) => return Ok((connection, relay)),
+        Ok(Err(e)) => e,
+        Err(_) => {
+            return Err(Error::new(
+                ErrorKind::Malformed,
+                format!("{} answers AMQP's handshake with something else", url.address()),
+            ));
+        }
+    };
+    if let Some(e) = relay.verdict().get() {
+        return Err(e);
     }
-    // In a task of its own: what a strange peer says can make the library panic.
-    let mut opening = tokio::spawn(async move { Connection::open(&arguments).await });
-    let look = async {
-        sleep(PATIENCE.min(settings.connect_timeout / 3)).await;
-        match probe(url).await {
-            Ok(()) => std::future::pending().await,
-            Err(e) => e,
-        }
-    };
-    let opened: Result<Result<Connection, amqprs::error::Error>, JoinError> = tokio::select! {
-        opened = &mut opening => opened,
-        e = look => {
-            opening.abort();
-            return Err(e);
-        }
-        () = tokio::time::sleep_until(deadline) => {
-            opening.abort();
-            return Err(Error::new(ErrorKind::Timeout, format!(
-                "no AMQP connection to {} within {:?}", url.address(), settings.connect_timeout
-            )));
-        }
-    };
-    let failure = match opened {
-        Ok(Ok(connection)) => return Ok(connection),
-        Ok(Err(e)) => {
-            if let Some(reply) = Reply::find(&e.to_string()) {
-                return Err(reply.to_error(&format!(
-                    "opening virtual host {:?} at {}",
-                    url.vhost(),
-                    url.address()
-                )));
-            }
-            Error::new(ErrorKind::Connect, format!("the AMQP handshake with {} failed", url.address()))
-                .with_source(e)
-        }
-        Err(_) => Error::new(
-            ErrorKind::Malformed,
-            format!("{} answers AMQP's handshake with something else", url.address()),
-        ),
-    };
-    match timeout_at(deadline, probe(url)).await {
-        Ok(Err(e)) => Err(e),
-        Ok(Ok(())) | Err(_) => Err(failure),
+    if let Some(reply) = Reply::find(&failure.to_string()) {
+        return Err(reply.to_error(&format!("opening virtual host {:?} at {}", url.vhost(), url.address())));
+    }
+    probe(url).await?;
+    Err(Error::new(ErrorKind::Connect, format!("the AMQP handshake with {} failed", url.address()))
+        .with_source(failure))
+}
+
+/// A task that does not outlive its waiter.
+struct Abort<T>(JoinHandle<T>);
+
+impl<T> Drop for Abort<T> {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
 /// The owning task.
-async fn run(link: Link, connection: Connection, mut inbox: mpsc::Receiver<Command>) {
+async fn run(link: Link, connection: Connection, relay: Relay, mut inbox: mpsc::Receiver<Command>) {
     // The library's own signals come by the callback; this is for the case that they do not.
     let mut check = interval(Duration::from_secs(u64::from(connection.heartbeat().max(2))));
     check.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -413,6 +411,8 @@ async fn run(link: Link, connection: Connection, mut inbox: mpsc::Receiver<Comma
     }
     // For a connection that is given up while the socket still stands; at once if it does not.
     let _ = timeout(LAST_WORDS, connection.close()).await;
+    // What is left of the library's tasks ends with its socket.
+    drop(relay);
 }
 
 /// Waits for the channels' owners, then closes.

@@ -24,11 +24,11 @@
 //! the channel:
 //!
 //! ```text
-//! Client ──► connection task (connection.rs)   opens channels, watches the link, closes it
-//!              ├─ control channel (topology.rs)  declare, bind, purge, depth; reopened after a broker's error
+//! Client ──► connection task (connection.rs)     opens channels, watches the link, closes it
+//!              ├─ control channel (topology.rs)    declare, bind, purge, depth; reopened after a broker's error
 //!              ├─ publisher channel (publisher.rs) one per Publisher; confirms.rs matches confirms; reopened
-//!              ├─ get channel (queue.rs)           one per Queue that uses `get`
-//!              └─ consumer channel (consumer.rs)   one per Deliveries; its end is an error from `next`
+//!              ├─ get channel (receiver.rs)        one per Queue that uses `get`
+//!              └─ consumer channel (receiver.rs)   one per Deliveries; its end is an error from `next`
 //! ```
 //!
 //! # What holds
@@ -41,10 +41,19 @@
 //!   [`ErrorKind::Disconnected`](crate::ErrorKind::Disconnected); the application connects again with
 //!   [`Client::connect`].
 //!
+//! # Between the library and the broker
+//!
+//! The library dials by itself and trusts what it reads. So it dials a loopback port of this process (`relay.rs`), where
+//! each frame of the broker is checked and what a hostile publisher wrote is mended (`frames.rs`): such a message is
+//! delivered, with bytes in place of a text that is not UTF-8, or without its headers if they are broken or nested
+//! deeper than 32.
+//!
 //! # Limits that come from below
 //!
-//! * A header whose text is not UTF-8 ends the connection with an error: `amqprs` decodes it before this crate sees it.
 //! * The broker's `connection.blocked` is not announced; a blocked publisher sees its confirms time out.
+//! * Each error for which the broker closes a channel uses up one of the connection's channel numbers (2,047 by
+//!   RabbitMQ's default); when they are gone, operations that need a new channel fail with
+//!   [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) until the application connects again.
 //! * TLS (`amqps://`) is not in this build.
 
 mod channel;
@@ -54,11 +63,13 @@ mod connection;
 mod consumer;
 mod convert;
 mod error;
+mod frames;
 mod message;
 mod probe;
 mod publisher;
 mod queue;
 mod receiver;
+mod relay;
 mod settle;
 mod table;
 mod topology;

@@ -1,9 +1,9 @@
-#![allow(clippy::disallowed_methods, reason = "waits for a peer's first bytes")]
-//! Finds out what listens at an address when connecting failed or takes long.
+#![allow(clippy::disallowed_methods, reason = "opens sockets and waits for a peer's first bytes")]
+//! Reaching a broker, and what listens there instead.
 //!
-//! `amqprs` waits for a whole frame of what an HTTP server says, and a broker that dislikes the password just closes.
-//! So the handshake is begun once more by hand: what the peer says first tells what it is, and a broker that is told
-//! `authentication_failure_close` says why it refuses (RabbitMQ's extension of AMQP 0-9-1).
+//! RabbitMQ just closes the connection of a client that fails to log in, unless it announces
+//! `authentication_failure_close` (RabbitMQ's extension of AMQP 0-9-1), which the library does not. So when the
+//! handshake ends that way the login is tried once more by hand, to learn the reason.
 
 use std::io;
 
@@ -23,32 +23,21 @@ const START: u16 = 10;
 const TUNE: u16 = 30;
 const CLOSE: u16 = 50;
 
-/// Reports what is wrong with the peer; `Ok` if it looks like a broker that takes the credentials.
+/// Logs in by hand; `Ok` if the broker takes the credentials.
 ///
 /// # Errors
-/// [`ErrorKind::Connect`], [`ErrorKind::Unsupported`], [`ErrorKind::Denied`], or what the broker's reply stands for.
+/// [`ErrorKind::Connect`], [`ErrorKind::Malformed`], [`ErrorKind::Denied`], or what the broker's reply stands for.
 pub(super) async fn probe(url: &Url) -> Result<()> {
     let address = url.address();
     let mut stream = dial(url).await?;
     let silent = |e: io::Error| {
-        let why = if e.kind() == io::ErrorKind::UnexpectedEof {
-            "closed the connection without an answer to AMQP's greeting; is it RabbitMQ?"
-        } else {
-            "broke the connection during AMQP's greeting"
-        };
-        Error::new(ErrorKind::Connect, format!("{address} {why}")).with_source(e)
+        Error::new(ErrorKind::Connect, format!("{address} broke the connection during AMQP's greeting"))
+            .with_source(e)
     };
     stream.write_all(b"AMQP\x00\x00\x09\x01").await.map_err(silent)?;
     let mut head = [0; 7];
-    let mut seen = 0;
-    while seen < head.len() {
-        let n = stream.read(head.get_mut(seen..).unwrap_or_default()).await.map_err(silent)?;
-        if n == 0 {
-            break;
-        }
-        seen += n;
-    }
-    recognise(&address, head.get(..seen).unwrap_or_default())?;
+    stream.read_exact(&mut head).await.map_err(silent)?;
+    recognise(&address, &head)?;
     let (class, method, _) = read_method(&mut stream, head).await.map_err(silent)?;
     if (class, method) != (CONNECTION_CLASS, START) {
         return Err(Error::new(
@@ -77,7 +66,11 @@ pub(super) async fn probe(url: &Url) -> Result<()> {
     }
 }
 
-async fn dial(url: &Url) -> Result<TcpStream> {
+/// Connects to the first address that answers.
+///
+/// # Errors
+/// [`ErrorKind::Connect`] that says whether the name or the port is wrong.
+pub(super) async fn dial(url: &Url) -> Result<TcpStream> {
     let address = url.address();
     let found = tokio::net::lookup_host(&address).await.map_err(|e| {
         Error::new(ErrorKind::Connect, format!("the host name {:?} cannot be resolved", url.host()))
@@ -98,7 +91,7 @@ async fn dial(url: &Url) -> Result<TcpStream> {
 }
 
 /// Tells a broker by the first bytes it says.
-fn recognise(address: &str, first: &[u8]) -> Result<()> {
+pub(super) fn recognise(address: &str, first: &[u8]) -> Result<()> {
     let connect = |why: String| Err(Error::new(ErrorKind::Connect, format!("{address} {why}")));
     match first {
         [METHOD_FRAME, 0, 0, _, _, _, _] => Ok(()),
