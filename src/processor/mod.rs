@@ -78,3 +78,6 @@ pub use summary::Summary;
 pub use amqp::{AmqpDeadLetters, QueueDelivery, QueueSource};
 #[cfg(feature = "kafka")]
 pub use kafka::{KafkaDeadLetters, KafkaDelivery, KafkaSource};
+
+#[cfg(test)]
+mod tests;
