@@ -164,6 +164,12 @@ impl<T> KeyOrder<T> {
         self.queued
     }
 
+    /// Lanes whose head may run now, as far as the last [`poll_ready`](Self::poll_ready) knows.
+    #[must_use]
+    pub fn ready(&self) -> usize {
+        self.ready.len()
+    }
+
     /// Lanes whose head waits for its time.
     #[must_use]
     pub fn waiting(&self) -> usize {

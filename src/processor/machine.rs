@@ -368,9 +368,9 @@ impl Machine {
         let drain = self.drain_until.filter(|_| !self.drained && !self.entries.is_empty());
         let due = match &self.gate {
             None => self.order.poll_next_due(),
-            Some(gate) if gate.probing || self.order.queued() == 0 => None,
+            Some(gate) if gate.probing => None,
             // Never before the gate opens, and not before something can run.
-            Some(gate) if self.order.queued() > self.order.waiting() => Some(gate.at),
+            Some(gate) if self.order.ready() > 0 => Some(gate.at),
             Some(gate) => self.order.poll_next_due().map(|due| due.max(gate.at)),
         };
         let due = due.filter(|_| self.order.running() < self.rules.concurrency);

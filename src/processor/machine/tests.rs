@@ -132,6 +132,11 @@ impl World {
         assert!(self.machine.in_hand() <= 8);
         let runs = self.under_way.iter().filter(|a| matches!(a, Action::Run(..) | Action::Claim(_))).count();
         assert!(runs <= 3, "{runs} at once");
+        let timeout = self.machine.poll_timeout();
+        assert!(
+            timeout.is_none_or(|at| at > self.now),
+            "a deadline that passed with nothing done: the driver would spin"
+        );
     }
 
     fn check(&mut self, action: Action) {
@@ -162,7 +167,8 @@ impl World {
             }
             Action::Settle(ticket, fate) => {
                 assert_eq!(self.settled.insert(ticket, fate), None, "settled twice");
-                if fate.acks() {
+                let skipped = fate == Fate::Skipped && self.machine.rules.exhausted == Exhausted::Skip;
+                if fate.acks() && !skipped {
                     assert_eq!(self.earned.get(&ticket), Some(&fate), "acknowledged without cause");
                 }
                 for lane in self.lanes.values_mut() {
@@ -209,6 +215,7 @@ impl World {
                     0..=2 => Ended::Failed(Class::Retry),
                     3 => Ended::Failed(Class::Reject),
                     4 => Ended::Failed(Class::Ignore),
+                    _ if how > 253 => Ended::Failed(Class::Stop),
                     _ => Ended::Ok,
                 };
                 if self.aborting.remove(&t) && how % 2 == 0 {
@@ -236,7 +243,11 @@ impl World {
                 self.machine.handle_renewed(t, answer, now);
             }
             Action::Bury(t) => {
-                let answer = if how % 3 == 0 { Buried::Away } else { Buried::Yes };
+                let answer = match how {
+                    240.. => Buried::Refused,
+                    _ if how % 3 == 0 => Buried::Away,
+                    _ => Buried::Yes,
+                };
                 if answer == Buried::Yes {
                     self.earned.insert(t, Fate::DeadLettered);
                 }
@@ -283,8 +294,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn order_holds_bounds_hold_and_every_message_is_settled_once(steps in steps()) {
-        let mut world = World::new(rules());
+    fn order_holds_bounds_hold_and_every_message_is_settled_once(
+        steps in steps(),
+        exhausted in prop_oneof![4 => Just(Exhausted::DeadLetter), 1 => Just(Exhausted::Skip), 1 => Just(Exhausted::Stop)],
+    ) {
+        let mut world = World::new(Rules { exhausted, ..rules() });
         for step in steps {
             world.step(step);
         }
