@@ -2,6 +2,8 @@
 //!
 //! Needs those three in PATH, `java`, and `KAFKA_LIBS`, the folder of Kafka's jars (`scripts/brokers.sh libs`).
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails the test")]
+
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -60,7 +62,7 @@ fn piece_of(random: &mut Random, end: u64, out: &mut Vec<u8>) {
         4 => {
             while out.len() < end {
                 let (id, total) = (random.below(10_000), random.below(500));
-                write!(out, "{{\"event_id\":{id},\"type\":\"order.created\",\"total\":{total}}}\n").unwrap();
+                writeln!(out, "{{\"event_id\":{id},\"type\":\"order.created\",\"total\":{total}}}").unwrap();
             }
             out.truncate(end);
         }

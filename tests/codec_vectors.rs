@@ -1,6 +1,8 @@
 //! Batches that the Java client, librdkafka and franz-go wrote, as a broker stored them: every record is read exactly.
 //! `tests/data/README.md` says how the files were made.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a helper of a test fails the test")]
+
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
