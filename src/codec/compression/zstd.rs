@@ -6,7 +6,7 @@
 use bytes::BytesMut;
 use structured_zstd::decoding::errors::FrameDecoderError;
 use structured_zstd::decoding::{ContentChecksum, FrameContentSize, FrameDecoder, read_frame_header_info};
-use structured_zstd::encoding::{CompressionLevel, FrameCompressor};
+use structured_zstd::encoding::{CompressionLevel, compress_slice_to_vec};
 
 use super::{Compression, malformed, too_large};
 use crate::{Error, ErrorKind, Result};
@@ -23,8 +23,8 @@ const USUAL_RATIO: usize = 16;
 
 pub(super) fn compress(level: Option<i32>, input: &[u8], out: &mut BytesMut) -> Result<()> {
     let level = level.map_or(CompressionLevel::Default, CompressionLevel::from_level);
-    let mut compressor: FrameCompressor = FrameCompressor::new(level);
-    out.extend_from_slice(&compressor.compress_independent_frame(input));
+    // Not `FrameCompressor`, whose generic code would be compiled here, without optimisation in a debug build.
+    out.extend_from_slice(&compress_slice_to_vec(input, level));
     Ok(())
 }
 
