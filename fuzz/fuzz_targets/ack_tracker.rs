@@ -73,15 +73,20 @@ const BYTES: u64 = 2000;
 fuzz_target!(|ops: Vec<Op>| {
     let limits = Limits::default().max_outstanding(SLOTS).max_bytes(BYTES);
     let mut tracker = AckTracker::for_offsets(Assignment(1), Offset(0), limits);
-    let mut model = Model { assignment: 1, assigned: true, start: 0, next: 0, received: vec![], receipts: vec![] };
+    let mut model =
+        Model { assignment: 1, assigned: true, start: 0, next: 0, received: vec![], receipts: vec![] };
 
     for op in ops {
         match op {
-            Op::Receive { gap, bytes } => receive(&mut tracker, &mut model, i64::from(gap % 4), u64::from(bytes)),
+            Op::Receive { gap, bytes } => {
+                receive(&mut tracker, &mut model, i64::from(gap % 4), u64::from(bytes))
+            }
             Op::Again { back } => {
                 let at = model.next - 1 - i64::from(back);
                 if at >= 0 && model.assigned {
-                    assert!(matches!(tracker.receive(Offset(at), 1), Received::Behind { next } if next.get() == model.next));
+                    assert!(
+                        matches!(tracker.receive(Offset(at), 1), Received::Behind { next } if next.get() == model.next)
+                    );
                 }
             }
             Op::Ack { which } | Op::GiveBack { which } | Op::TakeAgain { which } => {
@@ -94,10 +99,14 @@ fuzz_target!(|ops: Vec<Op>| {
                         tracker.ack(receipt),
                         model.change(assignment, at, &[State::InHand, State::Returned], State::Settled),
                     ),
-                    Op::GiveBack { .. } => {
-                        (tracker.give_back(receipt), model.change(assignment, at, &[State::InHand], State::Returned))
-                    }
-                    _ => (tracker.take_again(receipt), model.change(assignment, at, &[State::Returned], State::InHand)),
+                    Op::GiveBack { .. } => (
+                        tracker.give_back(receipt),
+                        model.change(assignment, at, &[State::InHand], State::Returned),
+                    ),
+                    _ => (
+                        tracker.take_again(receipt),
+                        model.change(assignment, at, &[State::Returned], State::InHand),
+                    ),
                 };
                 assert_eq!(got, expected, "{op:?} of offset {at}");
             }
@@ -194,7 +203,10 @@ fn restart(tracker: &mut AckTracker<Offset>, model: &mut Model, limits: Limits, 
                 model.received.push((at, State::Settled, 0));
             }
             Received::Fresh(receipt) => {
-                assert!(state != State::Settled || forget % 4 == 0 || metadata.is_empty(), "offset {at} was settled");
+                assert!(
+                    state != State::Settled || forget % 4 == 0 || metadata.is_empty(),
+                    "offset {at} was settled"
+                );
                 model.received.push((at, State::InHand, bytes));
                 model.receipts.push((model.assignment, at, receipt));
             }

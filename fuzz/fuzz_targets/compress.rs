@@ -18,7 +18,8 @@ fuzz_target!(|data: &[u8]| {
         let mut out = BytesMut::new();
         compress(codec, level, &input, &mut out).unwrap();
         assert!(out.len() <= input.len() + input.len() / 1000 + 64, "{codec}");
-        let back = decompress(codec, &out.freeze(), input.len()).unwrap_or_else(|e| panic!("{codec}: {}", e.report()));
+        let back = decompress(codec, &out.freeze(), input.len())
+            .unwrap_or_else(|e| panic!("{codec}: {}", e.report()));
         assert!(back == input, "{codec} {level:?}: other bytes came back");
     }
 });

@@ -24,7 +24,11 @@ fuzz_target!(|data: &[u8]| {
     };
     let produced = out.as_ref().map_or(0, Bytes::len);
     let allowed = 3 * produced + ahead.min(3 * limit) + (1 << 20);
-    assert!(peak <= allowed, "{codec}: {} bytes in, {produced} out, limit {limit}: {peak} allocated", input.len());
+    assert!(
+        peak <= allowed,
+        "{codec}: {} bytes in, {produced} out, limit {limit}: {peak} allocated",
+        input.len()
+    );
     match out {
         Ok(out) => assert!(out.len() <= limit),
         Err(e) => assert!(

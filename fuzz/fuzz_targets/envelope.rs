@@ -36,7 +36,10 @@ fuzz_target!(|data: &[u8]| {
         let _ = event.timestamp();
         let written = event.encode();
         let again = EventEnvelope::parse(&written).unwrap();
-        assert_eq!((again.event_id, again.event_type, again.occurred_at), (event.event_id, event.event_type, event.occurred_at));
+        assert_eq!(
+            (again.event_id, again.event_type, again.occurred_at),
+            (event.event_id, event.event_type, event.occurred_at)
+        );
         assert_eq!(again.data.get(), event.data.get());
     }
     if let Ok(task) = task {

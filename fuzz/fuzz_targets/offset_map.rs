@@ -51,7 +51,9 @@ fuzz_target!(|data: &[u8]| {
         for (i, range) in read.iter().enumerate() {
             let of = &ranges[i];
             let is_last = i + 1 == read.len();
-            assert!(range.start() == of.start() && (range.end() == of.end() || is_last && range.end() < of.end()));
+            assert!(
+                range.start() == of.start() && (range.end() == of.end() || is_last && range.end() < of.end())
+            );
         }
     }
 });

@@ -26,7 +26,8 @@ fuzz_target!(|data: &[u8]| {
     let allowed = 3 * LIMIT + 32 * len + (5 << 20);
     assert!(peak <= allowed, "{} of {len} bytes took {peak}", batch.compression());
     let Ok(records) = records else { return };
-    let (_, peak) = peak_of(|| records.iter().map(|r| r.map(|r| r.headers().count())).filter(Result::is_err).count());
+    let (_, peak) =
+        peak_of(|| records.iter().map(|r| r.map(|r| r.headers().count())).filter(Result::is_err).count());
     assert!(peak <= 16 * 1024, "iterating took {peak} bytes");
     for record in records.iter().flatten() {
         let _ = (record.key_bytes(), record.value_bytes(), record.control_marker());
@@ -48,7 +49,10 @@ fuzz_target!(|data: &[u8]| {
         next = offset.next();
         let headers = r.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
         // What is read may have times that are not written.
-        if builder.push(muslin::Timestamp(r.timestamp), r.key.as_deref(), r.value.as_deref(), headers).is_err() {
+        if builder
+            .push(muslin::Timestamp(r.timestamp), r.key.as_deref(), r.value.as_deref(), headers)
+            .is_err()
+        {
             return;
         }
     }

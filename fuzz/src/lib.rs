@@ -171,7 +171,10 @@ pub fn read(batch: &BatchView) -> Result<Vec<(Offset, Content)>> {
                 timestamp: record.timestamp().get(),
                 key: record.key().map(<[u8]>::to_vec),
                 value: record.value().map(<[u8]>::to_vec),
-                headers: record.headers().map(|(name, value)| (name.into_owned(), value.map(<[u8]>::to_vec))).collect(),
+                headers: record
+                    .headers()
+                    .map(|(name, value)| (name.into_owned(), value.map(<[u8]>::to_vec)))
+                    .collect(),
             },
         ));
     }
