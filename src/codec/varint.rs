@@ -87,6 +87,8 @@ fn take_u64(rest: &[u8], max_len: usize) -> Result<(u64, &[u8]), VarintError> {
 }
 
 /// Eight bytes in a register, from which numbers of one or two bytes are taken without looking at memory again.
+///
+/// Behind the eight there are zeros: whoever has taken all numbers asks whether [`Self::used`] is more than 8.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Word {
     bits: u64,
@@ -94,32 +96,78 @@ pub(crate) struct Word {
 }
 
 impl Word {
-    /// `bytes` without the first `skip`.
     #[inline(always)]
-    pub(crate) fn new(bytes: [u8; 8], skip: usize) -> Self {
-        Self { bits: u64::from_le_bytes(bytes) >> (8 * skip), used: skip }
+    pub(crate) const fn new(bytes: [u8; 8]) -> Self {
+        Self { bits: u64::from_le_bytes(bytes), used: 0 }
     }
 
-    /// The next number; `None` when it takes more than two bytes. At most eight bytes may be asked for in all.
+    /// The next number as it stands, in zigzag form; `None` when it takes more than two bytes.
     #[inline(always)]
-    pub(crate) fn take_small(&mut self) -> Option<i32> {
+    pub(crate) fn take(&mut self) -> Option<Zigzag> {
         let bits = self.bits;
-        let (n, len) = if bits & 0x80 == 0 {
-            (bits & 0x7f, 1)
+        if bits & 0x80 == 0 {
+            self.bits = bits >> 8;
+            self.used += 1;
+            Some(Zigzag((bits & 0x7f) as u32))
         } else if bits & 0x8000 == 0 {
-            (bits & 0x7f | (bits >> 1) & 0x3f80, 2)
+            self.bits = bits >> 16;
+            self.used += 2;
+            Some(Zigzag((bits & 0x7f | (bits >> 1) & 0x3f80) as u32))
         } else {
-            return None;
-        };
-        self.bits >>= 8 * len;
-        self.used += len;
-        Some(unzigzag_32(n as u32))
+            None
+        }
+    }
+
+    /// Leaves a byte out.
+    #[inline(always)]
+    pub(crate) fn skip_byte(&mut self) {
+        self.bits >>= 8;
+        self.used += 1;
     }
 
     /// How many bytes were skipped and taken.
     #[inline(always)]
     pub(crate) const fn used(self) -> usize {
         self.used
+    }
+}
+
+/// A small number whose sign is its lowest bit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Zigzag(u32);
+
+impl Zigzag {
+    /// Takes a number of one or two bytes off `rest`, of which two bytes at least are expected.
+    #[inline(always)]
+    pub(crate) fn take(rest: &mut &[u8]) -> Option<Self> {
+        let [a, b, ref tail @ ..] = **rest else { return None };
+        if a < 0x80 {
+            *rest = rest.get(1..)?;
+            Some(Self(a.into()))
+        } else if b < 0x80 {
+            *rest = tail;
+            Some(Self(u32::from(a & 0x7f) | u32::from(b) << 7))
+        } else {
+            None
+        }
+    }
+
+    /// The number.
+    #[inline(always)]
+    pub(crate) const fn get(self) -> i32 {
+        unzigzag_32(self.0)
+    }
+
+    /// The number, if it is not negative.
+    #[inline(always)]
+    pub(crate) const fn unsigned(self) -> Option<u32> {
+        if self.0 & 1 == 0 { Some(self.0 >> 1) } else { None }
+    }
+
+    /// Whether the number is -1, which stands for null where a length is expected.
+    #[inline(always)]
+    pub(crate) const fn is_null(self) -> bool {
+        self.0 == 1
     }
 }
 
@@ -140,6 +188,61 @@ pub(crate) fn encode_i32(n: i32) -> Encoded {
         Encoded { bits: n & 0x7f | 0x80 | n >> 7 << 8, len: 2 }
     } else {
         encode_long(n)
+    }
+}
+
+/// A number whose wire form takes one or two bytes: -8192 to 8191.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Short(u64);
+
+impl Short {
+    #[inline(always)]
+    pub(crate) fn new(n: i64) -> Option<Self> {
+        let n = zigzag_64(n);
+        (n < 1 << 14).then_some(Self(n))
+    }
+
+    /// The same for a number that is not negative: its sign need not be folded in.
+    #[inline(always)]
+    pub(crate) fn unsigned(n: u64) -> Option<Self> {
+        (n < 1 << 13).then_some(Self(n << 1))
+    }
+
+    /// The length of `part`; -1 for null.
+    #[inline(always)]
+    pub(crate) fn length(part: Option<&[u8]>) -> Option<Self> {
+        match part {
+            Some(part) => Self::unsigned(part.len() as u64),
+            None => Some(Self(1)),
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) const fn len(self) -> usize {
+        1 + (self.0 >= 1 << 7) as usize
+    }
+
+    #[inline(always)]
+    pub(crate) const fn encoded(self) -> Encoded {
+        let Self(n) = self;
+        let bits = if n < 1 << 7 { n } else { n & 0x7f | 0x80 | n >> 7 << 8 };
+        Encoded { bits, len: self.len() }
+    }
+
+    /// The number and a byte of zero behind it.
+    #[inline(always)]
+    pub(crate) const fn with_zero(self) -> Encoded {
+        let Encoded { bits, len } = self.encoded();
+        Encoded { bits, len: len + 1 }
+    }
+}
+
+impl Encoded {
+    /// `next` behind this, which takes six bytes at most.
+    #[inline(always)]
+    pub(crate) const fn then(self, next: Short) -> Self {
+        let next = next.encoded();
+        Self { bits: self.bits | next.bits << (8 * self.len), len: self.len + next.len }
     }
 }
 
@@ -226,13 +329,34 @@ mod tests {
     }
 
     #[test]
+    fn a_short_number_is_written_as_any_other() {
+        for n in [0, 1, -1, 63, -64, 64, -65, 300, 8191, -8192] {
+            let short = Short::new(n.into()).unwrap();
+            assert_eq!(short.encoded().bits.to_le_bytes()[..short.len()], write_i32(n));
+            let both = short.with_zero().then(short);
+            assert_eq!(both.bits.to_le_bytes()[..both.len], [write_i32(n), vec![0], write_i32(n)].concat());
+        }
+        assert_eq!(Short::unsigned(8191).unwrap().0, Short::new(8191).unwrap().0);
+        assert_eq!(Short::length(None).unwrap().0, Short::new(-1).unwrap().0);
+        assert!(Short::unsigned(8192).is_none());
+        assert!(Short::new(8192).is_none() && Short::new(-8193).is_none() && Short::new(i64::MIN).is_none());
+    }
+
+    #[test]
     fn a_word_gives_its_small_numbers_one_after_the_other() {
-        let mut word = Word::new([9, 0x80, 1, 3, 0xff, 0x7f, 0x80, 0x80], 1);
-        assert_eq!(word.take_small(), Some(64));
-        assert_eq!(word.take_small(), Some(-2));
-        assert_eq!(word.take_small(), Some(-8192));
+        let mut word = Word::new([0x80, 1, 9, 3, 0xff, 0x7f, 0x80, 0x80]);
+        assert_eq!(word.take().unwrap().unsigned(), Some(64));
+        word.skip_byte();
+        assert_eq!(word.take().unwrap().get(), -2);
+        assert_eq!(word.take().unwrap().get(), -8192);
         assert_eq!(word.used(), 6);
-        assert_eq!(word.take_small(), None);
+        assert_eq!(word.take(), None);
+
+        // A number that goes on behind the word is told by what was used.
+        let mut word = Word::new([1, 0, 0, 0, 0, 0, 0, 0x80]);
+        assert!(word.take().unwrap().is_null());
+        (0..6).for_each(|_| word.skip_byte());
+        assert!(word.take().is_some() && word.used() == 9);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::control::ControlMarker;
 use super::view::Base;
-use crate::codec::varint::{VarintError, Word, take_i32, take_i64};
+use crate::codec::varint::{VarintError, Word, Zigzag, take_i32, take_i64};
 use crate::{Error, ErrorKind, Offset, Result, Timestamp};
 
 /// One record: slices of the batch's bytes.
@@ -99,33 +99,26 @@ impl<'a> Record<'a> {
         base: &Base,
         last_delta: &mut i32,
     ) -> Result<Self, RecordError> {
-        let mut body = take_slice(rest).map_err(|why| RecordError("length", why))?;
-        let body = &mut body;
-        let Prefix { timestamp_delta, offset_delta, key_len } = take_prefix(body)?;
-        let key = match key_len {
-            -1 => None,
-            len => Some(cut(body, len).map_err(|why| RecordError("key length", why))?),
+        let Parts { timestamp_delta, offset_delta, key, value, headers } = match Parts::take_short(rest) {
+            Some(parts) => parts,
+            None => {
+                let (parts, tail) = Parts::take_any(rest)?;
+                *rest = tail;
+                parts
+            }
         };
-        let value = take_nullable(body).map_err(|why| RecordError("value length", why))?;
-        let headers =
-            if let &[0] = *body { Headers { rest: &[], remaining: 0 } } else { take_headers(body)? };
-
         if offset_delta <= *last_delta || offset_delta > base.last_offset_delta {
             return Err(RecordError("offset delta", Why::Value(offset_delta.into())));
         }
         *last_delta = offset_delta;
-        let timestamp = match base.append_time {
-            Some(time) => time,
-            None => match base.timestamp.checked_add(timestamp_delta) {
-                Some(time) => Timestamp(time),
-                None => return Err(RecordError("timestamp delta", Why::Value(timestamp_delta))),
-            },
+        let Some(timestamp) = base.timestamp.checked_add(timestamp_delta & base.timestamp_mask) else {
+            return Err(RecordError("timestamp delta", Why::Value(timestamp_delta)));
         };
         Ok(Self {
             payload,
             // Within the last offset, which the batch's header was checked for.
             offset: Offset(base.offset + i64::from(offset_delta)),
-            timestamp,
+            timestamp: Timestamp(timestamp),
             key,
             value,
             headers,
@@ -169,43 +162,69 @@ impl<'a> Iterator for Headers<'a> {
 impl ExactSizeIterator for Headers<'_> {}
 impl std::iter::FusedIterator for Headers<'_> {}
 
-/// What stands before the key, behind the record's own attributes.
-struct Prefix {
+/// A record as it stands in the bytes. Every length in it is checked, its deltas are not.
+struct Parts<'a> {
     timestamp_delta: i64,
     offset_delta: i32,
-    key_len: i32,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    headers: Headers<'a>,
 }
 
-/// Takes what stands before the key.
-#[inline(always)]
-fn take_prefix(body: &mut &[u8]) -> Result<Prefix, RecordError> {
-    // Nearly always all of it is in the first eight bytes, in numbers of one or two.
-    if let Some(bytes) = body.first_chunk::<8>() {
-        let mut word = Word::new(*bytes, 1);
-        if let (Some(timestamp_delta), Some(offset_delta), Some(key_len)) =
-            (word.take_small(), word.take_small(), word.take_small())
-            && let Some(tail) = body.get(word.used()..)
-        {
-            *body = tail;
-            return Ok(Prefix { timestamp_delta: timestamp_delta.into(), offset_delta, key_len });
+impl<'a> Parts<'a> {
+    /// The usual record in few steps: all that stands before the key is in the first eight bytes, in numbers of one
+    /// or two. Changes nothing and gives `None` where it is another, or a damaged one: [`Self::take_any`] tells.
+    #[inline(always)]
+    fn take_short(rest: &mut &'a [u8]) -> Option<Self> {
+        let mut word = Word::new(*rest.first_chunk::<8>()?);
+        let len = word.take()?.unsigned()? as usize;
+        let end = word.used() + len;
+        word.skip_byte();
+        let timestamp_delta = word.take()?.get().into();
+        let offset_delta = word.take()?.unsigned()? as i32;
+        let key_len = word.take()?;
+        if word.used() > 8 {
+            return None;
         }
+        let (record, tail) = rest.split_at_checked(end)?;
+        let mut body = record.get(word.used()..)?;
+        let key = cut_short(&mut body, key_len)?;
+        let value_len = Zigzag::take(&mut body)?;
+        let value = cut_short(&mut body, value_len)?;
+        let headers = if let [0] = body { Headers::default() } else { take_headers(body).ok()? };
+        *rest = tail;
+        Some(Self { timestamp_delta, offset_delta, key, value, headers })
     }
-    let (prefix, tail) = take_long_prefix(body)?;
-    *body = tail;
-    Ok(prefix)
+
+    /// Any record, with what is wrong with it. Takes and gives `rest` by value: a reference would keep the caller's
+    /// position in memory, out of registers.
+    #[inline(never)]
+    fn take_any(mut rest: &'a [u8]) -> Result<(Self, &'a [u8]), RecordError> {
+        let mut body = take_slice(&mut rest).map_err(|why| RecordError("length", why))?;
+        let body = &mut body;
+        // The record's own attributes: no bit of it means anything yet.
+        let Some((_, tail)) = body.split_first() else {
+            return Err(RecordError("attributes", Why::Truncated));
+        };
+        *body = tail;
+        let timestamp_delta = take_i64(body).map_err(|e| RecordError("timestamp delta", e.into()))?;
+        let offset_delta = take_i32(body).map_err(|e| RecordError("offset delta", e.into()))?;
+        let key = take_nullable(body).map_err(|why| RecordError("key length", why))?;
+        let value = take_nullable(body).map_err(|why| RecordError("value length", why))?;
+        let headers = take_headers(body)?;
+        Ok((Self { timestamp_delta, offset_delta, key, value, headers }, rest))
+    }
 }
 
-#[inline(never)]
-fn take_long_prefix(mut body: &[u8]) -> Result<(Prefix, &[u8]), RecordError> {
-    // The record's own attributes: no bit of it means anything yet.
-    let Some((_, tail)) = body.split_first() else {
-        return Err(RecordError("attributes", Why::Truncated));
-    };
-    body = tail;
-    let timestamp_delta = take_i64(&mut body).map_err(|e| RecordError("timestamp delta", e.into()))?;
-    let offset_delta = take_i32(&mut body).map_err(|e| RecordError("offset delta", e.into()))?;
-    let key_len = take_i32(&mut body).map_err(|e| RecordError("key length", e.into()))?;
-    Ok((Prefix { timestamp_delta, offset_delta, key_len }, body))
+/// As many bytes as `len` says; the inner `None` is null.
+#[inline(always)]
+fn cut_short<'a>(rest: &mut &'a [u8], len: Zigzag) -> Option<Option<&'a [u8]>> {
+    if len.is_null() {
+        return Some(None);
+    }
+    let (slice, tail) = rest.split_at_checked(len.unsigned()? as usize)?;
+    *rest = tail;
+    Some(Some(slice))
 }
 
 /// Walks the headers, which must end where the record ends.

@@ -251,9 +251,9 @@ impl BatchView {
         Ok(Records {
             base: Base {
                 offset: self.base_offset,
-                timestamp: self.base_timestamp,
-                append_time: self.append_time(),
                 last_offset_delta: self.last_offset_delta,
+                timestamp: self.append_time().map_or(self.base_timestamp, Timestamp::get),
+                timestamp_mask: if self.append_time().is_some() { 0 } else { -1 },
             },
             count: self.record_count,
             payload,
@@ -270,9 +270,10 @@ enum HeaderError {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Base {
     pub(super) offset: i64,
-    pub(super) timestamp: i64,
-    pub(super) append_time: Option<Timestamp>,
     pub(super) last_offset_delta: i32,
+    pub(super) timestamp: i64,
+    /// What of a record's timestamp delta counts: all of it, or nothing where the broker's append time stands for all.
+    pub(super) timestamp_mask: i64,
 }
 
 /// The records of one batch: what [`BatchView::records`] gives. Holds their bytes; iterate over `&records`.
