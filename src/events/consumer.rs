@@ -18,6 +18,10 @@ use crate::processor::{
 };
 use crate::{Error, ErrorKind, Result, Topic};
 
+/// Records that the Kafka consumer may have handed out unsettled: more than a processor takes by default, so that its
+/// own bound is the one that counts.
+const MAX_IN_HAND: usize = 8192;
+
 /// Handles domain events: see [`Consumer::builder`].
 #[derive(Debug)]
 pub struct Consumer;
@@ -37,7 +41,6 @@ impl Consumer {
             dead_letter: None,
             producer: None,
             tune: Vec::new(),
-            in_hand: 1024,
             progress: (Arc::new(sender), watch),
             error: None,
         }
@@ -61,7 +64,6 @@ pub struct ConsumerBuilder {
     dead_letter: Option<String>,
     producer: Option<Producer>,
     tune: Vec<Tune>,
-    in_hand: usize,
     progress: (Arc<tokio::sync::watch::Sender<Progress>>, Watch),
     /// What was wrong with a setting, told by `run`.
     error: Option<Error>,
@@ -294,7 +296,7 @@ impl ConsumerBuilder {
             .group(self.group.clone())
             .topics(self.topics.iter().map(Topic::as_str))
             .reset(self.reset)
-            .max_in_hand(self.in_hand.saturating_mul(8));
+            .max_in_hand(MAX_IN_HAND);
         if let Some(interval) = self.commit_interval {
             consumer = consumer.commit_interval(interval);
         }
