@@ -74,7 +74,7 @@ async fn two_thousand_events_become_tasks_and_each_is_worked_once_although_some_
             let (seen, to) = (seen.clone(), to.clone());
             async move {
                 to.send(Enqueue::new("order.bill", &event.data)?.id(event.id.clone())?).await?;
-                if event.data.number % 25 == 0 && event.message.attempt() == 1 {
+                if event.data.number.is_multiple_of(25) && event.message.attempt() == 1 {
                     return Err(HandlerError::retry("after the effect"));
                 }
                 let key = String::from_utf8(event.message.key().unwrap().to_vec())?;
@@ -109,7 +109,7 @@ async fn two_thousand_events_become_tasks_and_each_is_worked_once_although_some_
     let put = EVENTS + EVENTS / 25;
     let summary = worker.run(until(move || watch.summary().settled() == put)).await.unwrap();
     assert_eq!((summary.handled, summary.duplicates), (EVENTS, EVENTS / 25));
-    let effects = effects.lock().unwrap();
+    let effects = effects.lock().unwrap().clone();
     assert_eq!(effects.len() as u64, EVENTS);
     assert!(effects.values().all(|n| *n == 1));
     assert_eq!(queue.inner().depth().await.unwrap().messages, 0);

@@ -66,7 +66,7 @@ async fn bad_messages_become_dead_letters_untouched_with_their_reasons_and_block
             let to = to.clone();
             async move {
                 if task.data.to == "fails" {
-                    return Err(std::io::Error::other("mailbox full"))?;
+                    Err(std::io::Error::other("mailbox full"))?;
                 }
                 to.lock().unwrap().push(task.data.to);
                 Ok::<(), HandlerError>(())

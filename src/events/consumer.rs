@@ -28,7 +28,6 @@ pub struct Consumer;
 
 impl Consumer {
     /// A consumer of that group over a client.
-    #[must_use]
     pub fn builder(client: &Client, group: &str) -> ConsumerBuilder {
         let (sender, watch) = Watch::new();
         ConsumerBuilder {

@@ -40,7 +40,6 @@ pub struct QueueDelivery {
 
 impl QueueDelivery {
     /// The delivery as the client gave it.
-    #[must_use]
     pub fn inner(&self) -> &amqp::Delivery {
         &self.inner
     }

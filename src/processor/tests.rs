@@ -69,7 +69,7 @@ async fn each_key_keeps_its_order_at_concurrency_64() {
             sleep(Duration::from_millis(number * 7 % 13)).await;
             now.fetch_sub(1, Ordering::SeqCst);
             // Some fail at first: the retry must not let the next one of its key pass.
-            if number % 11 == 0 && message.attempt() == 1 {
+            if number.is_multiple_of(11) && message.attempt() == 1 {
                 return Err(HandlerError::retry("not yet"));
             }
             seen.lock().unwrap().entry(message.key().unwrap().clone()).or_default().push(number);

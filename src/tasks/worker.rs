@@ -32,7 +32,8 @@ pub struct Worker {
     progress: (Arc<tokio::sync::watch::Sender<Progress>>, Watch),
 }
 
-#[derive(Clone)]
+type OnDuplicate = Arc<dyn Fn(&Message, &Bytes) + Send + Sync>;
+
 struct Settings {
     concurrency: usize,
     prefetch: Option<u16>,
@@ -40,7 +41,7 @@ struct Settings {
     timeout: Option<Duration>,
     store: Option<Arc<dyn Store>>,
     lease: Duration,
-    on_duplicate: Option<Arc<dyn Fn(&Message, &Bytes) + Send + Sync>>,
+    on_duplicate: Option<OnDuplicate>,
     drain: Duration,
     dead_letter: Option<String>,
     without: WithoutDeadLetter,
