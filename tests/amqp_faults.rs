@@ -123,7 +123,7 @@ async fn refused(url: &str) -> Error {
     let begin = Instant::now();
     let connecting = Client::builder(url).connect_timeout(Duration::from_secs(5)).connect();
     let e = within("connecting", connecting).await.unwrap_err();
-    assert!(begin.elapsed() < Duration::from_secs(6), "it took {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(9), "it took {:?}", begin.elapsed());
     assert!(!e.report().contains("alice-secret"), "{}", e.report());
     e
 }
@@ -298,7 +298,7 @@ async fn a_peer_that_falls_silent_is_given_up_after_two_heartbeats() {
     assert_eq!(e.kind(), ErrorKind::Disconnected, "{e}");
     assert!(e.is_ambiguous());
     assert_eq!(delivered.unwrap().unwrap_err().kind(), ErrorKind::Disconnected);
-    assert!(begin.elapsed() < Duration::from_secs(8), "it took {:?}", begin.elapsed());
+    assert!(begin.elapsed() < Duration::from_secs(12), "it took {:?}", begin.elapsed());
 }
 
 #[tokio::test]
@@ -313,7 +313,7 @@ async fn an_answer_that_does_not_come_fails_the_call_and_gives_the_connection_up
     assert_eq!(e.kind(), ErrorKind::Timeout);
     assert!(e.is_ambiguous());
     assert!(e.to_string().contains(queue.name()) && e.to_string().contains("1s"), "{e}");
-    assert!(begin.elapsed() < Duration::from_secs(3));
+    assert!(begin.elapsed() < Duration::from_secs(6));
     assert_eq!(within("closed", client.closed()).await.kind(), ErrorKind::Timeout);
     assert!(queue.publish(Message::new("x")).await.is_err());
 }
@@ -445,8 +445,15 @@ async fn a_close_lets_what_is_on_its_way_arrive() {
     for i in 0..500 {
         waiting.push(queue.enqueue(Message::new(i.to_string())).await.unwrap());
     }
-    // The consumer takes some of them; what it holds goes back.
+    // The consumer receives some of them; what nobody took goes back.
+    let waiter = tokio::spawn({
+        let idle = client.queue(common::unique("idle")).exclusive().declare().await.unwrap();
+        let mut deliveries = idle.consume().start().await.unwrap();
+        async move { deliveries.next().await }
+    });
     client.close().await.unwrap();
+    let end = within("a consumer that waits", waiter).await.unwrap().unwrap().unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::Closed, "{end}");
     for queued in waiting {
         within("a confirm", queued).await.unwrap();
     }

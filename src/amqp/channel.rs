@@ -66,9 +66,10 @@ impl Ending {
         if let Some(reply) = self.reply() {
             return reply.to_error(doing);
         }
-        match self.1.death() {
-            Some(e) => e.context(doing),
-            None => Error::new(
+        // A client that closes ends its channels first.
+        match self.1.check() {
+            Err(e) => e.context(doing),
+            Ok(()) => Error::new(
                 ErrorKind::Disconnected,
                 format!("{doing}: the channel to RabbitMQ at {} ended", self.1.address()),
             ),
