@@ -648,5 +648,4 @@ impl Content {
 }
 
 #[cfg(test)]
-#[path = "book_tests.rs"]
 mod tests;

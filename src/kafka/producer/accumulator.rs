@@ -603,3 +603,6 @@ fn expired(topic: &Topic, partition: Partition, batch: &Batch, timeout: Duration
         None => Error::new(ErrorKind::Timeout, what),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,8 +11,6 @@
 //! [`is_ambiguous`](Error::is_ambiguous) whether the record may be written all the same.
 
 mod accumulator;
-#[cfg(test)]
-mod accumulator_tests;
 mod completion;
 mod partitioner;
 mod record;

@@ -1,0 +1,242 @@
+#![allow(clippy::disallowed_methods, reason = "a start for the test's own clock")]
+
+use bytes::BytesMut;
+
+use super::*;
+use crate::codec::record_batch::{BatchBuilder, BatchOptions};
+
+const NODE: NodeId = NodeId(1);
+
+fn topic() -> Topic {
+    Topic::new("orders").unwrap()
+}
+
+fn book(max_in_hand: usize) -> Book {
+    let mut book = Book::new(Settings {
+        isolation: Isolation::ReadCommitted,
+        max_in_hand,
+        prefetch_bytes: 8 << 20,
+        max_batch_bytes: 1 << 20,
+    });
+    book.assign((topic(), Partition(0)), Offset(0), None);
+    book
+}
+
+fn batch(base: i64, values: &[&str]) -> Bytes {
+    let mut b = BatchBuilder::new(BatchOptions { base_offset: Offset(base), ..BatchOptions::default() });
+    for value in values {
+        b.push(Timestamp(0), None, Some(value.as_bytes()), []).unwrap();
+    }
+    b.finish().unwrap()
+}
+
+fn fetch(book: &mut Book, now: Instant) -> Option<Fetch> {
+    book.poll_fetch(now, |_, _| Some(NODE), |_| true).0.pop()
+}
+
+/// Fetches and answers with `records`.
+fn feed(book: &mut Book, records: Bytes, now: Instant) -> Offset {
+    let fetch = fetch(book, now).expect("a fetch is due");
+    book.handle_returned(&fetch);
+    let fetched = Fetched { records, aborted: Vec::new(), end: Offset(100) };
+    book.handle_fetched(&fetch.asks[0], fetched, now);
+    fetch.asks[0].offset
+}
+
+fn read(book: &mut Book, now: Instant) -> Box<Held> {
+    match book.poll_next(now).0 {
+        Next::Record(_, _, held) => held,
+        other => panic!("no record but {other:?}"),
+    }
+}
+
+fn fault(book: &mut Book, now: Instant) -> Error {
+    match book.poll_next(now).0 {
+        Next::Fault(e) => e,
+        other => panic!("no fault but {other:?}"),
+    }
+}
+
+fn committed(book: &Book) -> Option<Offset> {
+    book.poll_commit().first().map(|(_, _, commit)| commit.offset)
+}
+
+#[test]
+fn a_fetch_from_inside_a_batch_hands_out_only_what_was_asked_for() {
+    let now = Instant::now();
+    let mut b = Book::new(book(10).settings);
+    b.assign((topic(), Partition(0)), Offset(2), None);
+    feed(&mut b, batch(0, &["0", "1", "2", "3"]), now);
+    assert_eq!(read(&mut b, now).content.offset, Offset(2));
+    assert_eq!(read(&mut b, now).content.offset, Offset(3));
+    assert!(matches!(b.poll_next(now).0, Next::Wait(None)));
+    assert_eq!(fetch(&mut b, now).unwrap().asks[0].offset, Offset(4));
+}
+
+#[test]
+fn the_commit_waits_for_the_oldest_in_hand() {
+    let now = Instant::now();
+    let mut b = book(10);
+    feed(&mut b, batch(0, &["0", "1", "2"]), now);
+    let held: Vec<_> = (0..3).map(|_| read(&mut b, now)).collect();
+    assert_eq!(b.ack(0, held[1].receipt), Outcome::Done);
+    assert_eq!(b.ack(0, held[2].receipt), Outcome::Done);
+    assert_eq!(b.ack(0, held[2].receipt), Outcome::Already);
+    assert_eq!(committed(&b).unwrap_or(Offset(0)), Offset(0));
+    assert_eq!(b.ack(0, held[0].receipt), Outcome::Done);
+    assert_eq!(committed(&b), Some(Offset(3)));
+    assert_eq!(b.unsettled(), 0);
+}
+
+#[test]
+fn what_is_given_back_comes_again_when_it_is_due_and_counts_as_in_hand() {
+    let now = Instant::now();
+    let mut b = book(1);
+    feed(&mut b, batch(0, &["0", "1"]), now);
+    let held = read(&mut b, now);
+    let due = now + Duration::from_secs(3);
+    assert_eq!(b.give_back(held, due), Outcome::Done);
+    assert!(matches!(b.poll_next(now).0, Next::Wait(Some(at)) if at == due), "the limit is 1");
+    let again = read(&mut b, due);
+    assert_eq!((again.content.offset, again.attempt), (Offset(0), 2));
+    let _ = b.ack(0, again.receipt);
+    assert_eq!(read(&mut b, due).content.offset, Offset(1));
+}
+
+#[test]
+fn a_damaged_batch_is_fetched_again_and_then_stops_its_partition_with_its_place() {
+    let mut now = Instant::now();
+    let mut b = book(10);
+    let mut bytes = BytesMut::from(&batch(0, &["good"])[..]);
+    let mut damaged = BytesMut::from(&batch(1, &["bad"])[..]);
+    let last = damaged.len() - 2;
+    damaged[last] ^= 1;
+    bytes.extend_from_slice(&damaged);
+    let bytes = bytes.freeze();
+    assert_eq!(feed(&mut b, bytes.clone(), now), Offset(0));
+    let good = read(&mut b, now);
+    assert_eq!(good.content.value.as_deref(), Some(&b"good"[..]));
+    for _ in 0..CORRUPT_RETRIES {
+        assert!(matches!(b.poll_next(now).0, Next::Wait(None)));
+        now = b.poll_timeout(now).expect("it rests before it is fetched again");
+        assert_eq!(feed(&mut b, bytes.clone(), now), Offset(1));
+    }
+    let e = fault(&mut b, now);
+    assert_eq!(e.kind(), ErrorKind::Corrupt);
+    for word in ["orders", "partition 0", "offset 1"] {
+        assert!(e.to_string().contains(word), "{e}");
+    }
+    now += Duration::from_secs(60);
+    assert!(fetch(&mut b, now).is_none(), "the partition has stopped");
+    assert!(matches!(b.poll_next(now).0, Next::Wait(None)), "one is in hand");
+    let _ = b.ack(0, good.receipt);
+    assert!(matches!(b.poll_next(now).0, Next::Ended));
+    assert_eq!(committed(&b), Some(Offset(1)), "never past the damage");
+}
+
+#[test]
+fn a_fault_stands_behind_what_was_fetched_before_it_and_other_partitions_go_on() {
+    let now = Instant::now();
+    let mut b = book(10);
+    b.assign((topic(), Partition(1)), Offset(0), None);
+    let fetch = fetch(&mut b, now).unwrap();
+    assert_eq!(fetch.asks.len(), 2);
+    b.handle_returned(&fetch);
+    let fetched = |base| Fetched { records: batch(base, &["x"]), aborted: Vec::new(), end: Offset(1) };
+    b.handle_fetched(&fetch.asks[0], fetched(0), now);
+    b.handle_fault(fetch.asks[0].part, Error::new(ErrorKind::Denied, "no right"));
+    b.handle_fetched(&fetch.asks[1], fetched(0), now);
+    let (mut records, mut faults) = (0, 0);
+    for _ in 0..3 {
+        match b.poll_next(now).0 {
+            Next::Record(..) => records += 1,
+            Next::Fault(e) => {
+                assert_eq!(e.kind(), ErrorKind::Denied);
+                faults += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((records, faults), (2, 1));
+    let again = b.poll_fetch(now, |_, _| Some(NODE), |_| true).0.pop().unwrap();
+    assert_eq!(again.asks.iter().map(|a| a.place.1).collect::<Vec<_>>(), [Partition(1)]);
+}
+
+#[test]
+fn a_lost_offset_goes_on_where_the_reset_says_and_an_old_answer_is_ignored() {
+    let now = Instant::now();
+    let mut b = book(10);
+    let first = fetch(&mut b, now).unwrap();
+    b.handle_returned(&first);
+    b.handle_lost(&first.asks[0]);
+    assert_eq!(b.lost().len(), 1);
+    assert!(fetch(&mut b, now).is_none(), "not before there is another offset");
+    // Retention has removed the head of the log: a gap, in which nothing is in hand.
+    b.handle_reset(0, Offset(50));
+    let second = fetch(&mut b, now).unwrap();
+    assert_eq!(second.asks[0].offset, Offset(50));
+    b.handle_fetched(
+        &first.asks[0],
+        Fetched { records: batch(0, &["old"]), aborted: Vec::new(), end: Offset(1) },
+        now,
+    );
+    b.handle_returned(&second);
+    b.handle_fetched(
+        &second.asks[0],
+        Fetched { records: batch(50, &["new"]), aborted: Vec::new(), end: Offset(51) },
+        now,
+    );
+    let held = read(&mut b, now);
+    assert_eq!(held.content.offset, Offset(50));
+    let _ = b.ack(0, held.receipt);
+    // The log was cut back: what was in hand before is of another log.
+    let third = fetch(&mut b, now).unwrap();
+    b.handle_returned(&third);
+    b.handle_lost(&third.asks[0]);
+    b.handle_reset(0, Offset(10));
+    feed(&mut b, batch(10, &["anew"]), now);
+    let anew = read(&mut b, now);
+    assert_eq!(anew.content.offset, Offset(10));
+    assert_eq!(b.ack(0, held.receipt), Outcome::Stale);
+    assert_eq!(b.unsettled(), 1);
+}
+
+#[test]
+fn nothing_more_is_fetched_than_may_be_held() {
+    let now = Instant::now();
+    let mut b = book(10);
+    b.settings.prefetch_bytes = 3 << 20;
+    for n in 1..6 {
+        b.assign((topic(), Partition(n)), Offset(0), None);
+    }
+    let value = "x".repeat(700 << 10);
+    let fetch = fetch(&mut b, now).unwrap();
+    assert!(fetch.max_bytes <= 3 << 20);
+    assert!(b.poll_fetch(now, |_, _| Some(NODE), |_| true).0.is_empty(), "all are in flight");
+    b.handle_returned(&fetch);
+    for ask in &fetch.asks[..4] {
+        let fetched = Fetched { records: batch(0, &[&value]), aborted: Vec::new(), end: Offset(9) };
+        b.handle_fetched(ask, fetched, now);
+    }
+    assert!(b.poll_fetch(now, |_, _| Some(NODE), |_| true).0.is_empty(), "2.8 of 3 MiB are held");
+    let mut freed = false;
+    for _ in 0..4 {
+        freed |= matches!(b.poll_next(now), (Next::Record(..), _));
+    }
+    while b.poll_next(now).1 {}
+    assert!(freed && !b.poll_fetch(now, |_, _| Some(NODE), |_| true).0.is_empty());
+}
+
+#[test]
+fn after_the_end_receipts_are_stale_and_nothing_is_handed_out() {
+    let now = Instant::now();
+    let mut b = book(10);
+    feed(&mut b, batch(0, &["0", "1"]), now);
+    let (a, c) = (read(&mut b, now), read(&mut b, now));
+    b.close();
+    assert_eq!(b.ack(0, a.receipt), Outcome::Done, "what is settled before the last commit counts");
+    assert_eq!(committed(&b), Some(Offset(1)));
+    b.revoke();
+    assert_eq!(b.give_back(c, now), Outcome::Stale);
+    assert!(matches!(b.poll_next(now).0, Next::Ended));
+}
