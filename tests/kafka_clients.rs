@@ -1,6 +1,7 @@
 //! Producer and consumer against a real broker: what is written comes back, once, in order, also after a restart.
 #![cfg(feature = "kafka")]
 #![allow(clippy::disallowed_methods, reason = "tests read clocks")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail the test")]
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -312,4 +313,58 @@ async fn a_topic_may_be_created_by_producing_but_never_by_asking() {
         // A broker that does not create topics on demand.
         Err(e) => assert_eq!(e.kind(), ErrorKind::NotFound, "{e}"),
     }
+}
+
+/// Joins a group as its only member, over a connection of its own that must stay open.
+async fn join(group: &str) -> tokio::net::TcpStream {
+    use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+    use kafka_protocol::messages::{GroupId, JoinGroupRequest, RequestHeader};
+    use kafka_protocol::protocol::{Encodable, StrBytes};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let mut body = bytes::BytesMut::new();
+    let header = RequestHeader::default().with_request_api_key(11).with_request_api_version(2);
+    header.encode(&mut body, 1).unwrap();
+    let protocol = JoinGroupRequestProtocol::default().with_name(StrBytes::from_static_str("range"));
+    JoinGroupRequest::default()
+        .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
+        .with_session_timeout_ms(10_000)
+        .with_rebalance_timeout_ms(10_000)
+        .with_protocol_type(StrBytes::from_static_str("consumer"))
+        .with_protocols(vec![protocol])
+        .encode(&mut body, 2)
+        .unwrap();
+    let mut stream = tokio::net::TcpStream::connect(common::kafka()).await.unwrap();
+    stream.write_u32(body.len() as u32).await.unwrap();
+    stream.write_all(&body).await.unwrap();
+    let mut answer = vec![0; stream.read_u32().await.unwrap() as usize];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer[8..10], [0, 0], "the join was refused");
+    stream
+}
+
+#[tokio::test]
+async fn a_group_with_active_members_refuses_a_commit_from_outside_and_says_so() {
+    let client = client().await;
+    let topic = new_topic(&client, "members", 1).await;
+    let group = common::unique("g");
+    fill(&client, &topic, 3).await;
+    let mut consumer = client
+        .consumer()
+        .group(group.as_str())
+        .topics([topic.as_str()])
+        .commit_interval(Duration::from_secs(600))
+        .build()
+        .await
+        .unwrap();
+    next(&mut consumer).await.ack();
+    let member = join(&group).await;
+    let error = consumer.commit().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{}", error.report());
+    for word in [group.as_str(), "active members", topic.as_str()] {
+        assert!(error.report().contains(word), "{}", error.report());
+    }
+    let error = client.delete_group(&group).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{}", error.report());
+    drop(member);
 }

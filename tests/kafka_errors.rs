@@ -1,6 +1,7 @@
 //! What a user reads when something is wrong: each error by its kind, by its words, and within the stated time.
 #![cfg(feature = "kafka")]
 #![allow(clippy::disallowed_methods, reason = "tests read clocks")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail the test")]
 mod common;
 
 use std::time::{Duration, Instant};

@@ -1,17 +1,16 @@
 //! A network that cuts, stalls and swallows answers: nothing is lost, nothing is doubled, and everything resolves.
 #![cfg(feature = "kafka")]
 #![allow(clippy::disallowed_methods, reason = "tests read clocks")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail the test")]
 mod common;
 
 use std::collections::{BTreeSet, HashMap};
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use muslin::kafka::{Client, Connect, Io, Record};
+use muslin::kafka::{Client, Connect, Connecting, Io, Record};
 use muslin::{ErrorKind, Partition, Topic};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -48,11 +47,7 @@ impl Faults {
 struct Proxy(Arc<Faults>);
 
 impl Connect for Proxy {
-    fn connect<'a>(
-        &'a self,
-        host: &'a str,
-        port: u16,
-    ) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Io>>> + Send + 'a>> {
+    fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a> {
         Box::pin(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await?;
             let near = TcpStream::connect(listener.local_addr()?).await?;
@@ -292,4 +287,47 @@ async fn a_consumer_reads_on_through_cuts_and_stalls_without_loss_or_doubles() {
     consumer.close(Duration::from_secs(10)).await.unwrap();
     let committed = client.committed(&group, &topic).await.unwrap();
     assert_eq!(committed.values().map(|o| o.get()).sum::<i64>(), 3000);
+}
+
+/// Lets the bootstrap through once; what the brokers advertise cannot be reached.
+#[derive(Debug, Default)]
+struct OnlyOnce(AtomicUsize);
+
+impl Connect for OnlyOnce {
+    fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a> {
+        Box::pin(async move {
+            if self.0.fetch_add(1, Ordering::SeqCst) > 0 {
+                return Err(io::Error::new(io::ErrorKind::HostUnreachable, "no route"));
+            }
+            Ok(Box::new(TcpStream::connect((host, port)).await?) as Box<dyn Io>)
+        })
+    }
+}
+
+#[tokio::test]
+async fn an_advertised_address_that_cannot_be_reached_is_named() {
+    let client = Client::builder(common::kafka())
+        .connector(OnlyOnce::default())
+        .connect_timeout(Duration::from_secs(1))
+        .request_timeout(Duration::from_secs(1))
+        .connect()
+        .await
+        .unwrap();
+    let error = client.producer().build().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Connect);
+    for word in ["advertise", "no route", ":"] {
+        assert!(error.report().contains(word), "{}", error.report());
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_was_closed_while_idle_is_replaced_unseen() {
+    let (client, faults) = through_faults().await;
+    let topic = new_topic(&client, 1).await;
+    faults.cut();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    // Not a request that is sent twice: it must not meet the dead connection.
+    let other = Topic::new(common::unique("faults")).unwrap();
+    client.create_topic(&other, 1, 1).await.unwrap();
+    client.delete_topic(&topic).await.unwrap();
 }

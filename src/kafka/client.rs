@@ -269,10 +269,10 @@ impl Inner {
         };
         let slot = Arc::clone(lock(&self.slots).entry(node).or_default());
         let mut state = slot.link.lock().await;
-        if let Some(link) = state.open.as_ref().filter(|l| l.is_open()) {
-            if state.address.as_ref() == Some(&address) {
-                return Ok(Arc::clone(link));
-            }
+        if let Some(link) = state.open.as_ref().filter(|l| l.is_open())
+            && state.address.as_ref() == Some(&address)
+        {
+            return Ok(Arc::clone(link));
         }
         state.open = None;
         if let Some((at, e)) = &state.failed {

@@ -100,11 +100,8 @@ impl Cluster {
             let Ok(index) = usize::try_from(partition.0) else { continue };
             let count = view.partitions.len();
             match view.partitions.get_mut(index) {
-                Some(known) => {
-                    if new.epoch == LeaderEpoch::UNKNOWN || new.epoch >= known.epoch {
-                        *known = new;
-                    }
-                }
+                Some(known) if new.epoch == LeaderEpoch::UNKNOWN || new.epoch >= known.epoch => *known = new,
+                Some(_) => {}
                 // Partitions are numbered from 0 without gaps; one that leaves a gap makes no sense.
                 None if index == count => view.partitions.push(new),
                 None => {}

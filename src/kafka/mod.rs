@@ -44,4 +44,4 @@ pub use consumer::{
 };
 pub use offsets::At;
 pub use producer::{Placed, Producer, ProducerBuilder, Queued, Record};
-pub use wire::{Connect, Io};
+pub use wire::{Connect, Connecting, Io};

@@ -250,8 +250,9 @@ impl Book {
                 };
                 match next {
                     PartNext::Record(receipt, content) => {
-                        // Stay with a partition for its batch: its memory is warm, and it is freed sooner.
-                        self.turn = index;
+                        // Stay with a partition for its batch: its memory is warm, and it is freed sooner. After it
+                        // the others have their turn.
+                        self.turn = if freed { index + 1 } else { index };
                         self.unsettled += 1;
                         let held = Box::new(Held { part: index, receipt, attempt: 1, content });
                         return (Next::Record(part.topic.clone(), part.partition, held), freed);
@@ -584,7 +585,7 @@ impl Part {
         });
         let mut list = BatchList::new(fetched.records);
         let mut any = false;
-        while let Some(item) = list.next() {
+        for item in list.by_ref() {
             let batch = match item.and_then(|batch| Ok((aborted.admits(&batch)?, batch))) {
                 Ok((admitted, batch)) => {
                     // A fetch from inside a batch brings the whole of it; one from before is of no use.

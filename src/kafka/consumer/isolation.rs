@@ -34,11 +34,11 @@ impl Aborted {
         if batch.is_control() {
             let records = batch.records(MARKER_LIMIT)?;
             // Compaction may leave a marker's batch without its record.
-            if let Some(record) = records.iter().next() {
-                if record?.control_marker()?.kind == ControlKind::Abort {
-                    self.reach(batch.last_offset());
-                    self.open.remove(&batch.producer_id());
-                }
+            if let Some(record) = records.iter().next()
+                && record?.control_marker()?.kind == ControlKind::Abort
+            {
+                self.reach(batch.last_offset());
+                self.open.remove(&batch.producer_id());
             }
             return Ok(false);
         }

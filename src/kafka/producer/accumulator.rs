@@ -398,8 +398,7 @@ impl Accumulator {
             let index = (self.turn + step) % count;
             let Some(queue) = self.queues.get_mut(index) else { continue };
             let due = queue.due(now, self.settings.linger, self.hurried > 0);
-            if queue.in_flight.is_some() || !due.is_some_and(|at| at <= now) || queue.sequences.is_exhausted()
-            {
+            if queue.in_flight.is_some() || due.is_none_or(|at| at > now) || queue.sequences.is_exhausted() {
                 continue;
             }
             let Some(node) = leader(&queue.topic, queue.partition) else {

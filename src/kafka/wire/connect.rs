@@ -15,15 +15,14 @@ use crate::{Error, ErrorKind, Result};
 pub trait Io: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Io for T {}
 
+/// A stream that is being opened: what [`Connect::connect`] returns.
+pub type Connecting<'a> = Pin<Box<dyn Future<Output = io::Result<Box<dyn Io>>> + Send + 'a>>;
+
 /// Opens byte streams to brokers. Replace it to route through a proxy, a tunnel or a simulated network.
 pub trait Connect: fmt::Debug + Send + Sync + 'static {
     /// Opens a stream to `host`, a name or an address without brackets. The client bounds it by its connect timeout
     /// and drops the future when that runs out.
-    fn connect<'a>(
-        &'a self,
-        host: &'a str,
-        port: u16,
-    ) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Io>>> + Send + 'a>>;
+    fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a>;
 }
 
 /// Plain TCP, with `TCP_NODELAY`.
@@ -31,11 +30,7 @@ pub trait Connect: fmt::Debug + Send + Sync + 'static {
 pub(crate) struct Tcp;
 
 impl Connect for Tcp {
-    fn connect<'a>(
-        &'a self,
-        host: &'a str,
-        port: u16,
-    ) -> Pin<Box<dyn Future<Output = io::Result<Box<dyn Io>>> + Send + 'a>> {
+    fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a> {
         Box::pin(async move {
             let stream = TcpStream::connect((host, port)).await?;
             // The stream below joins its own writes.

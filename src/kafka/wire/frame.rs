@@ -66,7 +66,7 @@ impl fmt::Display for Fault {
                 "it announced an answer of {length} bytes; the limit is {limit} (max_response_size); raise it if \
                  the broker holds batches that large"
             ),
-            Self::Broken => f.write_str("the connection was given up on this side"),
+            Self::Broken => f.write_str("the connection was closed"),
         }
     }
 }

@@ -17,5 +17,5 @@ mod shape;
 mod stream;
 
 pub(super) use connect::{Address, Tcp, parse_bootstrap};
-pub use connect::{Connect, Io};
+pub use connect::{Connect, Connecting, Io};
 pub(super) use link::Link;

@@ -113,6 +113,25 @@ impl AsyncRead for WireStream {
             return Poll::Ready(Ok(()));
         }
         let before = out.filled().len();
+        let result = this.poll_fill(cx, out, before);
+        if let Poll::Ready(ended) = &result
+            && (ended.is_err() || out.filled().len() == before)
+        {
+            // The peer is gone: whoever looks at the link next opens another instead of sending into this one.
+            this.switch.break_stream();
+        }
+        result
+    }
+}
+
+impl WireStream {
+    fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+        before: usize,
+    ) -> Poll<io::Result<()>> {
+        let this = self;
         if this.read_from == this.read_to {
             if out.remaining() >= READ_BUFFER {
                 ready!(Pin::new(&mut this.io).poll_read(cx, out))?;
