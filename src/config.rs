@@ -194,6 +194,14 @@ impl Properties {
         self.entry(name).map(bytes).transpose()
     }
 
+    /// A value that is `true` or `false`.
+    ///
+    /// # Errors
+    /// As [`Properties::millis`].
+    pub fn flag(&self, name: &str) -> Result<Option<bool>> {
+        self.entry(name).map(flag).transpose()
+    }
+
     /// A text, without white space around it; `None` where it is empty.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
@@ -241,6 +249,14 @@ fn bytes(e: &Entry) -> Result<usize> {
     number.ok_or_else(|| e.bad(format_args!("bytes, 0 to {}", i32::MAX)))
 }
 
+fn flag(e: &Entry) -> Result<bool> {
+    match e.value.trim().to_ascii_lowercase().as_str() {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err(e.bad("true or false")),
+    }
+}
+
 fn one_of(e: &Entry, values: &[&str]) -> Result<()> {
     let given = e.value.trim().to_ascii_lowercase();
     if values.contains(&given.as_str()) {
@@ -273,14 +289,18 @@ fn check(name: &str, e: &Entry) -> Result<()> {
         }
         "linger.ms"
         | "delivery.timeout.ms"
+        | "max.block.ms"
         | "request.timeout.ms"
         | "socket.connection.setup.timeout.ms"
         | "auto.commit.interval.ms"
         | "amqp.heartbeat.ms"
         | "amqp.connect.timeout.ms"
         | "amqp.operation.timeout.ms" => millis(e).map(drop),
-        "batch.size" | "buffer.memory" | "queue.buffering.max.kbytes" => bytes(e).map(drop),
+        "batch.size" | "buffer.memory" | "queue.buffering.max.kbytes" | "max.request.size" => {
+            bytes(e).map(drop)
+        }
         "compression.type" => one_of(e, &["none", "gzip", "snappy", "lz4", "zstd"]),
+        "allow.auto.create.topics" => flag(e).map(drop),
         "isolation.level" => one_of(e, &["read_committed", "read_uncommitted"]),
         "auto.offset.reset" => {
             one_of(e, &["earliest", "smallest", "beginning", "latest", "largest", "end", "none", "error"])
@@ -319,7 +339,8 @@ mod kafka {
         }
 
         /// The builder with these settings: `linger.ms`, `batch.size`, `buffer.memory` (or
-        /// `queue.buffering.max.kbytes`), `delivery.timeout.ms`, `compression.type`.
+        /// `queue.buffering.max.kbytes`), `delivery.timeout.ms`, `max.block.ms`, `max.request.size`,
+        /// `compression.type`, `allow.auto.create.topics`.
         ///
         /// # Errors
         /// [`ErrorKind::Config`] that names the setting.
@@ -337,7 +358,29 @@ mod kafka {
             if let Some(limit) = self.millis("delivery.timeout.ms")? {
                 builder = builder.delivery_timeout(limit);
             }
+            if let Some(limit) = self.millis("max.block.ms")? {
+                builder = builder.max_block(limit);
+            }
+            if let Some(size) = self.bytes("max.request.size")? {
+                builder = builder.max_request_size(size);
+            }
+            if let Some(codec) = self.text("compression.type") {
+                builder = builder.compression(codec.to_ascii_lowercase().parse()?);
+            }
+            if let Some(allow) = self.flag("allow.auto.create.topics")? {
+                builder = builder.allow_auto_create(allow);
+            }
             Ok(builder)
+        }
+
+        /// What `auto.offset.reset` says.
+        #[must_use]
+        pub fn reset(&self) -> Option<Reset> {
+            Some(match self.text("auto.offset.reset")?.to_ascii_lowercase().as_str() {
+                "latest" | "largest" | "end" => Reset::Latest,
+                "none" | "error" => Reset::Error,
+                _ => Reset::Earliest,
+            })
         }
 
         /// The builder with these settings: `group.id`, `auto.offset.reset`, `auto.commit.interval.ms`,
@@ -352,12 +395,8 @@ mod kafka {
             if let Some(interval) = self.millis("auto.commit.interval.ms")? {
                 builder = builder.commit_interval(interval);
             }
-            if let Some(reset) = self.text("auto.offset.reset") {
-                builder = builder.reset(match reset.to_ascii_lowercase().as_str() {
-                    "latest" | "largest" | "end" => Reset::Latest,
-                    "none" | "error" => Reset::Error,
-                    _ => Reset::Earliest,
-                });
+            if let Some(reset) = self.reset() {
+                builder = builder.reset(reset);
             }
             if let Some(level) = self.text("isolation.level") {
                 let uncommitted = level.eq_ignore_ascii_case("read_uncommitted");
@@ -439,6 +478,7 @@ mod tests {
             ("linger.ms=soon", "`soon` will not do; expected milliseconds, 0 to 2147483647"),
             ("linger.ms=-1", "milliseconds"),
             ("linger.ms=NaN", "milliseconds"),
+            ("allow.auto.create.topics=yes", "`yes` will not do; expected true or false"),
             ("batch.size=1k", "`batch.size`: `1k` will not do; expected bytes"),
             (
                 "compression.codec=brotli",

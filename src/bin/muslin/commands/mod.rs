@@ -1,0 +1,13 @@
+//! One file a command.
+
+pub(crate) mod consume;
+pub(crate) mod demo;
+pub(crate) mod enqueue;
+pub(crate) mod event_handle;
+pub(crate) mod event_publish;
+pub(crate) mod get;
+pub(crate) mod produce;
+pub(crate) mod publish;
+mod sending;
+pub(crate) mod work;
+mod working;
