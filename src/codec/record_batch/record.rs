@@ -99,10 +99,11 @@ impl<'a> Record<'a> {
         base: &Base,
         last_delta: &mut i32,
     ) -> Result<Self, RecordError> {
+        let start = *rest;
         let Parts { timestamp_delta, offset_delta, key, value, headers } = match Parts::take_short(rest) {
             Some(parts) => parts,
             None => {
-                let (parts, tail) = Parts::take_any(rest)?;
+                let (parts, tail) = Parts::take_any(start)?;
                 *rest = tail;
                 parts
             }
@@ -173,12 +174,14 @@ struct Parts<'a> {
 
 impl<'a> Parts<'a> {
     /// The usual record in few steps: all that stands before the key is in the first eight bytes, in numbers of one
-    /// or two. Changes nothing and gives `None` where it is another, or a damaged one: [`Self::take_any`] tells.
+    /// or two. `None` where it is another, or a damaged one: [`Self::take_any`] tells, from where this began.
     #[inline(always)]
     fn take_short(rest: &mut &'a [u8]) -> Option<Self> {
         let mut word = Word::new(*rest.first_chunk::<8>()?);
         let len = word.take()?.unsigned()? as usize;
-        let end = word.used() + len;
+        // First of all, so that the next record need not wait for the rest of this one.
+        let (record, tail) = rest.split_at_checked(word.used() + len)?;
+        *rest = tail;
         word.skip_byte();
         let timestamp_delta = word.take()?.get().into();
         let offset_delta = word.take()?.unsigned()? as i32;
@@ -186,13 +189,11 @@ impl<'a> Parts<'a> {
         if word.used() > 8 {
             return None;
         }
-        let (record, tail) = rest.split_at_checked(end)?;
         let mut body = record.get(word.used()..)?;
         let key = cut_short(&mut body, key_len)?;
         let value_len = Zigzag::take(&mut body)?;
         let value = cut_short(&mut body, value_len)?;
         let headers = if let [0] = body { Headers::default() } else { take_headers(body).ok()? };
-        *rest = tail;
         Some(Self { timestamp_delta, offset_delta, key, value, headers })
     }
 

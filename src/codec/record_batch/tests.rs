@@ -257,7 +257,7 @@ fn a_list_ends_quietly_where_the_last_batch_is_cut_off() {
 fn a_list_goes_on_behind_a_damaged_batch() {
     let batch = sample(BatchOptions::default());
     let mut bytes = [&batch[..], &batch[..], &batch[..]].concat();
-    *bytes.iter_mut().nth(2 * batch.len() - 1).unwrap() ^= 1;
+    bytes[2 * batch.len() - 1] ^= 1;
     let kinds: Vec<_> = BatchList::new(bytes.into()).map(|b| b.err().map(|e| e.kind())).collect();
     assert_eq!(kinds, [None, Some(ErrorKind::Corrupt), None]);
 }
