@@ -145,6 +145,46 @@ async fn tasks_without_an_id_are_worked_each_time_and_those_with_one_once() {
 }
 
 #[tokio::test]
+async fn while_a_worker_drains_what_it_gave_back_is_there_for_others() {
+    let rabbit = Client::connect(&common::amqp()).await.unwrap();
+    let queue = Queue::declare(&rabbit, unique("tasks")).await.unwrap();
+    for n in 0..10 {
+        queue.enqueue("t", &n).await.unwrap();
+    }
+    let (started, stop, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (s, g) = (started.clone(), go_on.clone());
+    let worker = Worker::new(queue.clone()).concurrency(1).prefetch(10).on_any(move |_: RawTask| {
+        let (started, go_on) = (s.clone(), g.clone());
+        async move {
+            started.notify_one();
+            go_on.notified().await;
+            Ok::<(), HandlerError>(())
+        }
+    });
+    let stopped = stop.clone();
+    let run = tokio::spawn(worker.run(async move { stopped.notified().await }));
+    started.notified().await;
+    stop.notify_one();
+    // The first task still runs, and the other nine are back.
+    let depth = queue.inner().clone();
+    let mut waiting = 0;
+    for _ in 0..200 {
+        waiting = depth.depth().await.unwrap().messages;
+        if waiting == 9 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(waiting, 9);
+    go_on.notify_one();
+    let summary = run.await.unwrap().unwrap();
+    // Those that were still under way to the worker go back unseen and count nowhere.
+    assert_eq!(summary.handled, 1);
+    assert_eq!(depth.depth().await.unwrap().messages, 9);
+    queue.inner().delete().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_worker_without_handlers_or_with_a_prefetch_that_is_too_small_says_so() {
     let rabbit = Client::connect(&common::amqp()).await.unwrap();
     let queue = Queue::declare(&rabbit, unique("tasks")).await.unwrap();

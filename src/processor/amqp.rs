@@ -1,9 +1,11 @@
 //! RabbitMQ under the engine: a queue as a source, a queue for dead letters.
+#![allow(clippy::disallowed_methods, reason = "IO: cancelling a consumer goes on beside the drain")]
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::task::JoinHandle;
 
 use super::dead_letter::{DeadLetters, Obituary};
 use super::handler::BoxFuture;
@@ -16,8 +18,17 @@ use crate::{Error, ErrorKind, Result};
 /// delivered again by the broker.
 #[derive(Debug)]
 pub struct QueueSource {
-    deliveries: Deliveries,
+    consumer: Consumer,
     queue: Arc<str>,
+}
+
+#[derive(Debug)]
+enum Consumer {
+    Runs(Deliveries),
+    /// Being cancelled, so that what is given back goes to other workers and not to this one again.
+    Cancelled(JoinHandle<Result<()>>),
+    /// Between the two.
+    Gone,
 }
 
 impl QueueSource {
@@ -27,7 +38,7 @@ impl QueueSource {
     /// As [`amqp::ConsumeBuilder::start`].
     pub async fn start(queue: &Queue, prefetch: u16) -> Result<Self> {
         let deliveries = queue.consume().prefetch(prefetch).start().await?;
-        Ok(Self { deliveries, queue: queue.name().into() })
+        Ok(Self { consumer: Consumer::Runs(deliveries), queue: queue.name().into() })
     }
 }
 
@@ -49,7 +60,8 @@ impl Source for QueueSource {
     type Delivery = QueueDelivery;
 
     async fn next(&mut self) -> Option<Result<QueueDelivery>> {
-        match self.deliveries.next().await {
+        let Consumer::Runs(deliveries) = &mut self.consumer else { return None };
+        match deliveries.next().await {
             Some(Ok(inner)) => Some(Ok(QueueDelivery { inner, queue: Arc::clone(&self.queue) })),
             Some(Err(error)) => Some(Err(error)),
             // A queue has no end: a consumer that stops was stopped.
@@ -60,15 +72,29 @@ impl Source for QueueSource {
         }
     }
 
-    async fn close(self, limit: Duration) -> Result<()> {
-        match tokio::time::timeout(limit, self.deliveries.cancel()).await {
-            Ok(Ok(())) => Ok(()),
+    fn stop(&mut self) {
+        self.consumer = match std::mem::replace(&mut self.consumer, Consumer::Gone) {
+            Consumer::Runs(deliveries) => Consumer::Cancelled(tokio::spawn(deliveries.cancel())),
+            other => other,
+        };
+    }
+
+    async fn close(mut self, limit: Duration) -> Result<()> {
+        self.stop();
+        let Consumer::Cancelled(cancelled) = self.consumer else { return Ok(()) };
+        match tokio::time::timeout(limit, cancelled).await {
+            Ok(Ok(Ok(()))) => Ok(()),
             // Then the broker takes back what is not acknowledged, which is what closing is for.
-            Ok(Err(error)) if matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::Closed) => {
+            Ok(Ok(Err(error))) if matches!(error.kind(), ErrorKind::Disconnected | ErrorKind::Closed) => {
                 tracing::debug!(queue = %self.queue, error = %error.report(), "the connection was gone already");
                 Ok(())
             }
-            Ok(Err(error)) => Err(error),
+            Ok(Ok(Err(error))) => Err(error),
+            Ok(Err(broken)) => Err(Error::new(
+                ErrorKind::Internal,
+                format!("queue {}: cancelling the consumer broke off", self.queue),
+            )
+            .with_source(broken)),
             Err(_) => Err(Error::new(
                 ErrorKind::Timeout,
                 format!("queue {}: the consumer was not cancelled within {limit:?}", self.queue),

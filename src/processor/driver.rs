@@ -125,6 +125,9 @@ pub(super) async fn run<S: Source, H: Handler>(
             driver.wait_for_the_ended().await;
             break;
         }
+        if driver.machine.is_stopping() {
+            source.stop();
+        }
         let wake = driver.machine.poll_timeout();
         let sleep = async {
             match wake {
@@ -137,6 +140,8 @@ pub(super) async fn run<S: Source, H: Handler>(
             () = &mut shutdown, if !asked => {
                 asked = true;
                 tracing::info!(in_hand = driver.machine.in_hand(), "draining");
+                // Before anything is given back, so that it is not delivered here again.
+                source.stop();
                 driver.machine.handle_stop(now());
             }
             Some(joined) = driver.tasks.join_next_with_id() => driver.joined(joined),

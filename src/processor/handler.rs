@@ -104,6 +104,7 @@ impl HandlerError {
         self
     }
 
+    #[cfg(any(feature = "kafka", feature = "amqp"))]
     pub(crate) fn with_class(mut self, class: Class) -> Self {
         self.class = class;
         self

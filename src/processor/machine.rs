@@ -310,10 +310,12 @@ impl Machine {
 
     /// The answer to [`Action::Bury`].
     pub(super) fn handle_buried(&mut self, ticket: Ticket, answer: Buried, now: Instant) {
+        let stopping = self.drain_until.is_some();
         let Some(entry) = self.at(ticket, |s| s == Stage::Burying(true)) else { return };
         match answer {
             Buried::Yes => self.end(ticket, Fate::DeadLettered),
             Buried::Refused => self.fail(ticket, now),
+            Buried::Away if stopping => self.end(ticket, Fate::GivenBack),
             Buried::Away => {
                 let tries = entry.tries;
                 entry.tries = tries.saturating_add(1);
@@ -340,6 +342,12 @@ impl Machine {
         self.drain_until = Some(now + self.rules.drain);
         for ticket in self.order.remove_all() {
             self.end(ticket, Fate::GivenBack);
+        }
+        // An outage of the dead letters' destination is no reason to hold up a drain.
+        for ticket in self.tickets() {
+            if self.at(ticket, |s| s == Stage::Burying(false)).is_some() {
+                self.end(ticket, Fate::GivenBack);
+            }
         }
     }
 

@@ -58,6 +58,7 @@ mod handler;
 mod kafka;
 mod machine;
 mod message;
+#[cfg(any(feature = "kafka", feature = "amqp"))]
 mod policy;
 mod settings;
 mod source;
@@ -67,8 +68,9 @@ pub use crate::delivery::{Order, Reason, RetryPolicy};
 pub use dead_letter::{DeadLetters, Obituary};
 pub use handler::{BoxFuture, Class, Handler, HandlerError, HandlerResult, Outcome, Plan, Work};
 pub use message::{Header, Message, Origin};
-#[cfg_attr(not(any(feature = "kafka", feature = "amqp")), allow(unused_imports))]
+#[cfg(any(feature = "kafka", feature = "amqp"))]
 pub(crate) use policy::Policies;
+#[cfg(any(feature = "kafka", feature = "amqp"))]
 pub use policy::Policy;
 pub use settings::{Processor, Progress, Watch, WithoutDeadLetter};
 pub use source::{Delivery, Ledger, MemoryDelivery, MemorySource, Source};

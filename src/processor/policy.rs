@@ -63,6 +63,7 @@ impl Policies {
     }
 
     /// For an id that is there and says nothing.
+    #[cfg(feature = "kafka")]
     pub(crate) fn no_id(&self, field: &str) -> HandlerError {
         HandlerError::new(self.missing_field.class(), format!("field `{field}` is empty"))
             .because(Reason::BadField, "missing_field")

@@ -20,6 +20,11 @@ pub trait Source: Send + 'static {
     /// with whatever passes. Must be cancel safe: the engine drops the future whenever something else happens.
     fn next(&mut self) -> impl Future<Output = Option<Result<Self::Delivery>>> + Send;
 
+    /// The run is stopping: nothing more will be taken, so nothing more need be fetched, and what was fetched may go
+    /// elsewhere. Deliveries in hand are still settled. May be called again. Does nothing unless a source has a use for
+    /// it. Never waits.
+    fn stop(&mut self) {}
+
     /// Makes what was settled stick (commits, sends acknowledgements) and ends, within `limit`. By then every delivery
     /// is settled or given back.
     fn close(self, limit: Duration) -> impl Future<Output = Result<()>> + Send;
