@@ -29,13 +29,16 @@
 mod builder;
 mod control;
 mod layout;
+mod list;
 mod record;
 mod view;
+mod writer;
 
 #[cfg(test)]
 mod tests;
 
 pub use builder::{BatchBuilder, BatchOptions, restamp};
 pub use control::{ControlKind, ControlMarker};
+pub use list::{BatchList, Truncated};
 pub use record::{Headers, Record};
-pub use view::{BatchList, BatchView, Cursor, Iter, Records, Truncated};
+pub use view::{BatchView, Cursor, Iter, Records};

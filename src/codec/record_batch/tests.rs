@@ -383,6 +383,12 @@ fn compaction_leaves_gaps_and_batches_without_records() {
     assert_eq!(offsets, [2, 6]);
     assert_eq!(view.last_offset(), Offset(7));
 
+    // The largest offset delta there is can be said; one more cannot be asked for.
+    b.push(Timestamp(1), None, None, []).unwrap();
+    b.skip_offsets(u32::MAX);
+    assert_eq!(b.push(Timestamp(1), None, None, []).unwrap_err().kind(), ErrorKind::Full);
+    assert_eq!(BatchView::parse(b.finish().unwrap()).unwrap().last_offset(), Offset(i32::MAX.into()));
+
     for codec in Compression::ALL {
         let mut batch = BytesMut::from(&with_payload(b"", 0)[..]);
         batch[layout::ATTRIBUTES + 1] = codec.id();
