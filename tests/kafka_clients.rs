@@ -8,9 +8,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use kafka_protocol::messages::{ApiKey, RequestHeader};
+use kafka_protocol::protocol::{Encodable, StrBytes};
 use muslin::codec::compression::Compression;
-use muslin::kafka::{At, Client, Consumer, Delivery, Record, Reset, StartAt};
+use muslin::kafka::{At, Client, Consumer, Delivery, Isolation, Record, Reset, StartAt};
 use muslin::{ErrorKind, Offset, Partition, Timestamp, Topic};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 async fn client() -> Client {
     Client::builder(common::kafka()).client_id("muslin-tests").connect().await.unwrap()
@@ -315,32 +319,141 @@ async fn a_topic_may_be_created_by_producing_but_never_by_asking() {
     }
 }
 
-/// Joins a group as its only member, over a connection of its own that must stay open.
-async fn join(group: &str) -> tokio::net::TcpStream {
-    use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
-    use kafka_protocol::messages::{GroupId, JoinGroupRequest, RequestHeader};
-    use kafka_protocol::protocol::{Encodable, StrBytes};
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
+/// A plain request of a version with plain headers over a connection of its own, as another client would send it.
+/// The answer's body, behind its header.
+async fn call(stream: &mut TcpStream, key: ApiKey, version: i16, request: &impl Encodable) -> Bytes {
     let mut body = bytes::BytesMut::new();
-    let header = RequestHeader::default().with_request_api_key(11).with_request_api_version(2);
+    let header = RequestHeader::default().with_request_api_key(key as i16).with_request_api_version(version);
     header.encode(&mut body, 1).unwrap();
-    let protocol = JoinGroupRequestProtocol::default().with_name(StrBytes::from_static_str("range"));
-    JoinGroupRequest::default()
-        .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
-        .with_session_timeout_ms(10_000)
-        .with_rebalance_timeout_ms(10_000)
-        .with_protocol_type(StrBytes::from_static_str("consumer"))
-        .with_protocols(vec![protocol])
-        .encode(&mut body, 2)
-        .unwrap();
-    let mut stream = tokio::net::TcpStream::connect(common::kafka()).await.unwrap();
+    request.encode(&mut body, version).unwrap();
     stream.write_u32(body.len() as u32).await.unwrap();
     stream.write_all(&body).await.unwrap();
     let mut answer = vec![0; stream.read_u32().await.unwrap() as usize];
     stream.read_exact(&mut answer).await.unwrap();
-    assert_eq!(&answer[8..10], [0, 0], "the join was refused");
+    Bytes::from(answer).slice(4..)
+}
+
+/// Joins a group as its only member, over a connection that must stay open.
+async fn join(group: &str) -> TcpStream {
+    use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+    use kafka_protocol::messages::{GroupId, JoinGroupRequest};
+
+    let protocol = JoinGroupRequestProtocol::default().with_name(StrBytes::from_static_str("range"));
+    let request = JoinGroupRequest::default()
+        .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
+        .with_session_timeout_ms(10_000)
+        .with_rebalance_timeout_ms(10_000)
+        .with_protocol_type(StrBytes::from_static_str("consumer"))
+        .with_protocols(vec![protocol]);
+    let mut stream = TcpStream::connect(common::kafka()).await.unwrap();
+    let answer = call(&mut stream, ApiKey::JoinGroup, 2, &request).await;
+    assert_eq!(&answer[4..6], [0, 0], "the join was refused");
     stream
+}
+
+/// One transaction with these values in partition 0, committed or not.
+async fn transaction(topic: &Topic, id: &str, values: &[&str], commit: bool) {
+    use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
+    use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+    use kafka_protocol::messages::{
+        AddPartitionsToTxnRequest, EndTxnRequest, FindCoordinatorRequest, InitProducerIdRequest,
+        InitProducerIdResponse, ProduceRequest, ProduceResponse, TopicName, TransactionalId,
+    };
+    use kafka_protocol::protocol::Decodable;
+    use muslin::codec::record_batch::{BatchBuilder, BatchOptions};
+    use muslin::{ProducerEpoch, ProducerId, Sequence};
+
+    let text = |s: &str| StrBytes::from_string(s.to_owned());
+    let (txn, name) = (TransactionalId(text(id)), TopicName(text(topic.as_str())));
+    let mut stream = TcpStream::connect(common::kafka()).await.unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let (pid, epoch) = loop {
+        // The first question makes the broker create its transaction log; it is there a moment later.
+        let find = FindCoordinatorRequest::default().with_key(text(id)).with_key_type(1);
+        call(&mut stream, ApiKey::FindCoordinator, 1, &find).await;
+        let init = InitProducerIdRequest::default()
+            .with_transactional_id(Some(txn.clone()))
+            .with_transaction_timeout_ms(60_000);
+        let mut answer = call(&mut stream, ApiKey::InitProducerId, 1, &init).await;
+        let answer = InitProducerIdResponse::decode(&mut answer, 1).unwrap();
+        if answer.error_code == 0 {
+            break (answer.producer_id, answer.producer_epoch);
+        }
+        assert!(Instant::now() < deadline, "no producer id: {}", answer.error_code);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    let add = AddPartitionsToTxnRequest::default()
+        .with_v3_and_below_transactional_id(txn.clone())
+        .with_v3_and_below_producer_id(pid)
+        .with_v3_and_below_producer_epoch(epoch)
+        .with_v3_and_below_topics(vec![
+            AddPartitionsToTxnTopic::default().with_name(name.clone()).with_partitions(vec![0]),
+        ]);
+    let answer = call(&mut stream, ApiKey::AddPartitionsToTxn, 1, &add).await;
+    assert_eq!(answer[answer.len() - 2..], [0, 0], "the partition was not added");
+    let mut builder = BatchBuilder::new(BatchOptions {
+        producer_id: ProducerId(pid.0),
+        producer_epoch: ProducerEpoch(epoch),
+        base_sequence: Sequence(0),
+        transactional: true,
+        ..BatchOptions::default()
+    });
+    for value in values {
+        builder.push(Timestamp(1), None, Some(value.as_bytes()), []).unwrap();
+    }
+    let data = PartitionProduceData::default().with_index(0).with_records(Some(builder.finish().unwrap()));
+    let produce = ProduceRequest::default()
+        .with_transactional_id(Some(txn.clone()))
+        .with_acks(-1)
+        .with_timeout_ms(10_000)
+        .with_topic_data(vec![TopicProduceData::default().with_name(name).with_partition_data(vec![data])]);
+    let mut answer = call(&mut stream, ApiKey::Produce, 7, &produce).await;
+    let answer = ProduceResponse::decode(&mut answer, 7).unwrap();
+    assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
+    let end = EndTxnRequest::default()
+        .with_transactional_id(txn)
+        .with_producer_id(pid)
+        .with_producer_epoch(epoch)
+        .with_committed(commit);
+    let answer = call(&mut stream, ApiKey::EndTxn, 1, &end).await;
+    assert_eq!(answer[4..6], [0, 0], "the transaction was not ended");
+}
+
+#[tokio::test]
+async fn aborted_records_are_left_out_and_the_commit_steps_over_markers() {
+    let client = client().await;
+    let topic = new_topic(&client, "transactions", 1).await;
+    let id = common::unique("txn");
+    transaction(&topic, &id, &["1", "2"], true).await;
+    transaction(&topic, &id, &["3", "4", "5"], false).await;
+    let producer = client.producer().build().await.unwrap();
+    producer.send(Record::to_topic(topic.clone()).value("6")).await.unwrap();
+    transaction(&topic, &id, &["7"], true).await;
+    let read = async |isolation: Isolation, n: usize| {
+        let group = common::unique("g");
+        let mut consumer = client
+            .consumer()
+            .group(group.as_str())
+            .topics([topic.as_str()])
+            .isolation(isolation)
+            .build()
+            .await
+            .unwrap();
+        let mut values = Vec::new();
+        for _ in 0..n {
+            let d = next(&mut consumer).await;
+            values.push(number(&d));
+            d.ack();
+        }
+        let more = tokio::time::timeout(Duration::from_millis(800), consumer.next()).await;
+        assert!(more.is_err(), "nothing more comes");
+        consumer.close(Duration::from_secs(5)).await.unwrap();
+        let end = client.offsets(&topic, At::Latest).await.unwrap();
+        assert_eq!(client.committed(&group, &topic).await.unwrap(), end, "the last marker is behind us");
+        values
+    };
+    assert_eq!(read(Isolation::ReadCommitted, 4).await, [1, 2, 6, 7]);
+    assert_eq!(read(Isolation::ReadUncommitted, 7).await, [1, 2, 3, 4, 5, 6, 7]);
 }
 
 #[tokio::test]

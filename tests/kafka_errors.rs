@@ -81,6 +81,28 @@ async fn a_listener_that_closes_at_once_is_told_with_what_may_be_there() {
 }
 
 #[tokio::test]
+async fn a_listener_that_wants_sasl_is_told_by_its_hanging_up_on_the_first_request() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            // Refuses version 3 of ApiVersions (KIP-511), answers version 0, closes on anything else.
+            for correlation in [0u8, 1] {
+                let mut request = vec![0; stream.read_u32().await.unwrap() as usize];
+                stream.read_exact(&mut request).await.unwrap();
+                let mut answer = vec![0, 0, 0, correlation, 0, if correlation == 0 { 35 } else { 0 }];
+                // One api: Metadata, 0 to 12.
+                answer.extend_from_slice(&[0, 0, 0, 1, 0, 3, 0, 0, 0, 12]);
+                stream.write_u32(answer.len() as u32).await.unwrap();
+                stream.write_all(&answer).await.unwrap();
+            }
+            let _ = stream.read_u32().await;
+        }
+    });
+    says(&refused(&address).await, ErrorKind::Connect, &[&address, "SASL", "PLAINTEXT"]);
+}
+
+#[tokio::test]
 async fn a_server_that_never_answers_is_left_after_the_connect_timeout() {
     let address = server(b"", false).await;
     says(

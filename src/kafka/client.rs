@@ -334,6 +334,14 @@ impl Inner {
             match Link::open(address, &self.settings).await {
                 Ok(link) => match self.ask_link(&link, topics, create).await {
                     Ok(()) => return Ok(()),
+                    // It has told its versions, then hung up on the first real request.
+                    Err(e) if e.kind() == ErrorKind::Disconnected => failures.push(Error::new(
+                        ErrorKind::Connect,
+                        format!(
+                            "{e}; a listener that wants SASL does so: give the address of a listener of type \
+                             PLAINTEXT"
+                        ),
+                    )),
                     Err(e) => failures.push(e),
                 },
                 Err(e) => failures.push(e),

@@ -1,6 +1,9 @@
 #![allow(clippy::disallowed_methods, reason = "a start for the test's own clock")]
 
+use std::collections::BTreeSet;
+
 use bytes::BytesMut;
+use proptest::prelude::*;
 
 use super::*;
 use crate::codec::record_batch::{BatchBuilder, BatchOptions};
@@ -239,4 +242,115 @@ fn after_the_end_receipts_are_stale_and_nothing_is_handed_out() {
     b.revoke();
     assert_eq!(b.give_back(c, now), Outcome::Stale);
     assert!(matches!(b.poll_next(now).0, Next::Ended));
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    /// A batch of so many records behind a gap of so many offsets; or the gap alone, as a marker's.
+    Fetch {
+        records: usize,
+        gap: i64,
+    },
+    Next,
+    Ack(usize),
+    GiveBack(usize, u64),
+    Wait(u64),
+    Commit,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => (0usize..6, 0i64..4).prop_map(|(records, gap)| Step::Fetch { records, gap }),
+        8 => Just(Step::Next),
+        6 => any::<usize>().prop_map(Step::Ack),
+        2 => (any::<usize>(), 0u64..500).prop_map(|(n, ms)| Step::GiveBack(n, ms)),
+        2 => (1u64..300).prop_map(Step::Wait),
+        2 => Just(Step::Commit),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    /// Every record is handed out in order the first time and again only after it was given back; a commit stands
+    /// just above the settled ones; at the end everything is settled and committed.
+    #[test]
+    fn what_is_handed_out_and_committed_agrees_with_a_plain_list(
+        steps in prop::collection::vec(step(), 1..150),
+        limit in 1usize..8,
+    ) {
+        let mut now = Instant::now();
+        let mut b = book(limit);
+        let mut log_end = 0i64;
+        let mut log: Vec<Offset> = Vec::new();
+        let mut handed = 0usize;
+        let mut hand: Vec<Box<Held>> = Vec::new();
+        let mut away: Vec<(Instant, Offset)> = Vec::new();
+        let mut settled: BTreeSet<Offset> = BTreeSet::new();
+        let mut sent = Offset(0);
+        let end = std::iter::repeat_n([Step::Wait(1000), Step::Next, Step::Ack(0)], 900).flatten();
+        for step in steps.into_iter().chain(end).chain([Step::Commit]) {
+            match step {
+                Step::Fetch { records, gap } => {
+                    let Some(fetch) = fetch(&mut b, now) else { continue };
+                    b.handle_returned(&fetch);
+                    prop_assert_eq!(fetch.asks[0].offset, Offset(log_end));
+                    let first = log_end + gap;
+                    let bytes = if records == 0 { Bytes::new() } else { batch(first, &vec!["v"; records]) };
+                    if records > 0 {
+                        log.extend((first..first + records as i64).map(Offset));
+                        log_end = first + records as i64;
+                    }
+                    let fetched = Fetched { records: bytes, aborted: Vec::new(), end: Offset(log_end) };
+                    b.handle_fetched(&fetch.asks[0], fetched, now);
+                }
+                Step::Next => match b.poll_next(now).0 {
+                    Next::Record(_, _, held) => {
+                        let offset = held.content.offset;
+                        if held.attempt == 1 {
+                            prop_assert_eq!(Some(&offset), log.get(handed), "in order");
+                            handed += 1;
+                        } else {
+                            let at = away.iter().position(|(due, o)| *o == offset && *due <= now);
+                            prop_assert!(at.is_some(), "not due again");
+                            away.remove(at.unwrap());
+                        }
+                        hand.push(held);
+                        prop_assert!(hand.len() + away.len() <= limit, "over the limit");
+                    }
+                    Next::Wait(due) => {
+                        prop_assert_eq!(due, away.iter().map(|(due, _)| *due).min());
+                        let full = hand.len() + away.len() >= limit;
+                        prop_assert!(full || handed == log.len(), "there is something to hand out");
+                    }
+                    other => prop_assert!(false, "{other:?}"),
+                },
+                Step::Ack(n) => if !hand.is_empty() {
+                    let held = hand.swap_remove(n % hand.len());
+                    prop_assert_eq!(b.ack(0, held.receipt), Outcome::Done);
+                    settled.insert(held.content.offset);
+                },
+                Step::GiveBack(n, ms) => if !hand.is_empty() {
+                    let held = hand.swap_remove(n % hand.len());
+                    let due = now + Duration::from_millis(ms);
+                    away.push((due, held.content.offset));
+                    prop_assert_eq!(b.give_back(held, due), Outcome::Done);
+                },
+                Step::Wait(ms) => now += Duration::from_millis(ms),
+                Step::Commit => {
+                    for (part, _, commit) in b.poll_commit() {
+                        let below = log.iter().take(handed).filter(|o| **o < commit.offset);
+                        prop_assert!(below.into_iter().all(|o| settled.contains(o)), "past an unsettled one");
+                        prop_assert!(commit.offset >= sent, "never backwards");
+                        sent = commit.offset;
+                        b.handle_committed(part, &commit);
+                    }
+                }
+            }
+        }
+        prop_assert_eq!(settled.len(), log.len());
+        prop_assert_eq!(b.unsettled(), 0);
+        prop_assert_eq!(sent, Offset(log_end));
+        prop_assert!(b.poll_commit().is_empty());
+    }
 }
