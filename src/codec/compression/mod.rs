@@ -174,8 +174,8 @@ impl FromStr for Compression {
 /// Appends `input`, compressed, to `out`.
 ///
 /// `level` is the codec's own; `None` takes its default. snappy and lz4 have none and ignore it. At worst `out` grows
-/// by the input and a thousandth of it; the codec's own tables are freed before this returns (zstd: 2 MiB at level 3
-/// and an input of 1 MiB, up to some hundred MiB at the levels above 19).
+/// by the input and a thousandth of it. Beside it the codec's own tables are allocated and freed again: for an input of
+/// 1 MiB 0.4 MiB by gzip; by zstd 2 MiB at level 3, 6 MiB at level 9 and 19 MiB at level 19.
 ///
 /// # Errors
 /// As [`Compression::check`]; `out` is then as it was.
