@@ -166,8 +166,8 @@ pub(crate) struct EventPublish {
     /// The aggregate it belongs to; events of one aggregate keep their order
     #[arg(long, value_name = "AGGREGATE")]
     pub(crate) key: Option<String>,
-    /// The event's id [default: a new UUID]
-    #[arg(long, value_name = "UUID", conflicts_with = "stdin")]
+    /// The event's id; with - there must be one line only [default: a new UUID]
+    #[arg(long, value_name = "UUID")]
     pub(crate) id: Option<String>,
     /// What happened
     #[arg(long, value_name = "JSON")]
@@ -187,7 +187,7 @@ other is tried again with a backoff. Without --dead-letter one that cannot be wo
 Examples:
   muslin event handle order.created -g billing --exec './book \"$MUSLIN_KEY\"' --dead-letter billing.dlq
   muslin event handle order.created order.paid -g mail --concurrency 32 --store redb:keys.redb \\
-      --exec 'muslin enqueue -q emails $MUSLIN_TYPE --id $MUSLIN_ID -'
+      --exec 'muslin enqueue -q emails \"$MUSLIN_TYPE\" --id \"$MUSLIN_ID\" -'
 
 {EXEC_HELP}
 Events of one key are handled in their order. Facts in the environment: MUSLIN_ID, MUSLIN_TYPE, MUSLIN_OCCURRED_AT,
@@ -283,8 +283,8 @@ pub(crate) struct Enqueue {
     /// Let it wait so long before it can be worked: 30s, 5m, 2h
     #[arg(long, value_name = "TIME", value_parser = units::some_duration)]
     pub(crate) delay: Option<Duration>,
-    /// The task's id [default: a new UUID]
-    #[arg(long, value_name = "UUID", conflicts_with = "stdin")]
+    /// The task's id; with - there must be one line only [default: a new UUID]
+    #[arg(long, value_name = "UUID")]
     pub(crate) id: Option<String>,
     /// Its priority; only a queue made with x-max-priority heeds it
     #[arg(long, value_name = "0-255")]

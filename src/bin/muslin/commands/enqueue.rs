@@ -9,7 +9,7 @@ use muslin::tasks::{self, Queue};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
-use super::sending::{Sending, Source, send_all};
+use super::sending::{GivenId, Sending, Source, send_all};
 use crate::args::Enqueue;
 use crate::connect::{Context, json};
 use crate::exit::{Ended, Failure, Outcome};
@@ -19,7 +19,8 @@ struct Tasks {
     queue: Queue,
     waiting_room: Option<WaitingRoom>,
     task_type: String,
-    id: Option<String>,
+    id: GivenId,
+    target: String,
     priority: Option<u8>,
     json: bool,
 }
@@ -94,7 +95,7 @@ impl Sending for Tasks {
 
     async fn put(&self, line: Bytes) -> Result<(String, amqp::Queued)> {
         let mut task = tasks::Enqueue::new(&self.task_type, &json(&line)?)?;
-        if let Some(id) = &self.id {
+        if let Some(id) = self.id.take()? {
             task = task.id(id)?;
         }
         if let Some(priority) = self.priority {
@@ -108,7 +109,7 @@ impl Sending for Tasks {
 
     fn print(&self, id: String, (): (), data: &mut Data) -> std::result::Result<(), Failure> {
         if self.json {
-            data.json(&Enqueued { id: &id, queue: self.queue.name() })
+            data.json(&Enqueued { id: &id, queue: &self.target })
         } else {
             data.line(&id);
             Ok(())
@@ -142,7 +143,8 @@ pub(crate) async fn run(context: Context, args: Enqueue) -> Outcome {
         queue,
         waiting_room,
         task_type: args.task_type,
-        id: args.id,
+        id: GivenId::new(args.id),
+        target: args.queue,
         priority: args.priority,
         json: context.console.json,
     };

@@ -8,7 +8,7 @@ use muslin::events::{Publish, Publisher};
 use muslin::kafka::{Placed, Queued};
 use serde::Serialize;
 
-use super::sending::{Sending, Source, send_all};
+use super::sending::{GivenId, Sending, Source, send_all};
 use crate::args::EventPublish;
 use crate::connect::{Context, json};
 use crate::exit::{Ended, Failure, Outcome};
@@ -21,7 +21,7 @@ struct Events {
     publisher: Publisher,
     event_type: String,
     key: Option<String>,
-    id: Option<String>,
+    id: GivenId,
     json: bool,
 }
 
@@ -44,7 +44,7 @@ impl Sending for Events {
         if let Some(key) = &self.key {
             event = event.key(key);
         }
-        if let Some(id) = &self.id {
+        if let Some(id) = self.id.take()? {
             event = event.id(id)?;
         }
         self.publisher.enqueue(event).await
@@ -80,7 +80,7 @@ pub(crate) async fn run(context: Context, args: EventPublish) -> Outcome {
         publisher: Publisher::new(producer),
         event_type: args.event_type,
         key: args.key,
-        id: args.id,
+        id: GivenId::new(args.id),
         json: context.console.json,
     };
     let ended = send_all(&context, Source::argument_or_stdin(args.data.as_deref()), &events).await?;

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use muslin::{Error, ErrorKind, Result};
@@ -17,6 +18,29 @@ use crate::output::{Data, Progress, Tally, Written};
 const WINDOW: usize = 10_000;
 /// At how many bytes of printed ids they are written.
 const PRINTED: usize = 16 << 10;
+
+/// An id given by hand: for one line, not for more.
+#[derive(Debug, Default)]
+pub(crate) struct GivenId {
+    id: Option<String>,
+    used: AtomicBool,
+}
+
+impl GivenId {
+    pub(crate) fn new(id: Option<String>) -> Self {
+        Self { id, used: AtomicBool::new(false) }
+    }
+
+    /// The id, if one was given, for the first that asks.
+    pub(crate) fn take(&self) -> Result<Option<&str>> {
+        match &self.id {
+            Some(_) if self.used.swap(true, Ordering::Relaxed) => {
+                Err(Error::new(ErrorKind::Config, "--id names one, and there was one before this"))
+            }
+            id => Ok(id.as_deref()),
+        }
+    }
+}
 
 /// How a line is sent.
 pub(crate) trait Sending: Send + Sync {
