@@ -16,6 +16,12 @@ use muslin::{ErrorKind, Offset, Partition, Timestamp, Topic};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+/// An hour ago, in milliseconds: older records could be removed by the topic's retention.
+fn recent() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    now.as_millis() as i64 - 3_600_000
+}
+
 async fn client() -> Client {
     Client::builder(common::kafka()).client_id("muslin-tests").connect().await.unwrap()
 }
@@ -53,10 +59,11 @@ fn number(delivery: &Delivery) -> u32 {
 async fn null_and_empty_fields_and_doubled_headers_come_back_as_they_were_with_every_codec() {
     let client = client().await;
     let bytes = |s: &'static str| Bytes::from_static(s.as_bytes());
+    let base = recent();
     for codec in Compression::ALL.into_iter().filter(|c| c.is_available()) {
         let topic = new_topic(&client, codec.name(), 1).await;
         let producer = client.producer().compression(codec).build().await.unwrap();
-        let record = |n: i64| Record::to_topic(topic.clone()).timestamp(Timestamp(1_700_000_000_000 + n));
+        let record = |n: i64| Record::to_topic(topic.clone()).timestamp(Timestamp(base + n));
         let sent = [
             record(0),
             record(1).key("").value(""),
@@ -74,13 +81,13 @@ async fn null_and_empty_fields_and_doubled_headers_come_back_as_they_were_with_e
         }
         for (n, q) in (0i64..).zip(queued) {
             let placed = q.await.unwrap();
-            assert_eq!((placed.offset, placed.timestamp), (Offset(n), Timestamp(1_700_000_000_000 + n)));
+            assert_eq!((placed.offset, placed.timestamp), (Offset(n), Timestamp(base + n)));
         }
         let mut consumer = client.consumer().topics([topic.as_str()]).build().await.unwrap();
         for n in 0i64..4 {
             let d = next(&mut consumer).await;
             assert_eq!((d.offset(), d.attempt()), (Offset(n), 1), "{codec}");
-            assert_eq!(d.timestamp(), Timestamp(1_700_000_000_000 + n));
+            assert_eq!(d.timestamp(), Timestamp(base + n));
             let headers: Vec<_> = d.headers().collect();
             let (key, value) = (d.key().map(|k| &k[..]), d.value().map(|v| v.len()));
             match n {
@@ -230,9 +237,10 @@ async fn reading_starts_where_it_is_told_to() {
     let client = client().await;
     let topic = new_topic(&client, "start", 1).await;
     let producer = client.producer().build().await.unwrap();
+    let base = recent();
     for n in 0..10i64 {
         let record =
-            Record::to_topic(topic.clone()).timestamp(Timestamp(1000 * (n + 1))).value(n.to_string());
+            Record::to_topic(topic.clone()).timestamp(Timestamp(base + 1000 * (n + 1))).value(n.to_string());
         producer.send(record).await.unwrap();
     }
     let first = async |start: StartAt, reset: Reset| {
@@ -244,10 +252,10 @@ async fn reading_starts_where_it_is_told_to() {
     assert_eq!(number(&got), 0);
     let got = first(StartAt::Offset(Offset(4)), Reset::Error).await.unwrap().unwrap();
     assert_eq!(number(&got), 4);
-    let got = first(StartAt::Timestamp(Timestamp(6500)), Reset::Error).await.unwrap().unwrap();
+    let got = first(StartAt::Timestamp(Timestamp(base + 6500)), Reset::Error).await.unwrap().unwrap();
     assert_eq!(number(&got), 6);
     assert!(first(StartAt::Latest, Reset::Error).await.is_none(), "nothing comes after the end");
-    assert!(first(StartAt::Timestamp(Timestamp(99_000)), Reset::Error).await.is_none());
+    assert!(first(StartAt::Timestamp(Timestamp(base + 99_000)), Reset::Error).await.is_none());
     // Out of the log's range.
     let got = first(StartAt::Offset(Offset(5000)), Reset::Earliest).await.unwrap().unwrap();
     assert_eq!(number(&got), 0);
@@ -256,7 +264,7 @@ async fn reading_starts_where_it_is_told_to() {
     for word in [topic.as_str(), "partition 0", "5000"] {
         assert!(error.report().contains(word), "{error}");
     }
-    let by_time = client.offsets(&topic, At::Timestamp(Timestamp(3000))).await.unwrap();
+    let by_time = client.offsets(&topic, At::Timestamp(Timestamp(base + 3000))).await.unwrap();
     assert_eq!(by_time[&Partition(0)], Offset(2));
 }
 
@@ -399,7 +407,7 @@ async fn transaction(topic: &Topic, id: &str, values: &[&str], commit: bool) {
         ..BatchOptions::default()
     });
     for value in values {
-        builder.push(Timestamp(1), None, Some(value.as_bytes()), []).unwrap();
+        builder.push(Timestamp(recent()), None, Some(value.as_bytes()), []).unwrap();
     }
     let data = PartitionProduceData::default().with_index(0).with_records(Some(builder.finish().unwrap()));
     let produce = ProduceRequest::default()
