@@ -175,7 +175,8 @@ impl<S: Source> Processor<S> {
         self
     }
 
-    /// Sets how failures of [`super::Class::Retry`] are tried again. Default 5 attempts, 200 ms to 1.6 s apart.
+    /// Sets how failures of [`super::Class::Retry`] are tried again. A message that waits for its next attempt keeps its
+    /// key but not its slot. Attempts are counted in this process. Default 5 attempts, 200 ms to 1.6 s apart.
     #[must_use]
     pub fn retry(mut self, policy: RetryPolicy) -> Self {
         self.settings.rules.retry = policy;

@@ -24,6 +24,9 @@ use crate::{Error, ErrorKind, Result};
 ///
 /// Messages have no order among each other. A task is known again by its `message_id`; one without is worked without
 /// idempotency, which is logged once.
+///
+/// Attempts are counted in this process: a message that the broker delivers again, after a crash for one, begins with
+/// the first. Its [`Origin`](crate::processor::Origin) then says that it is redelivered.
 #[must_use = "nothing is worked until `run` is awaited"]
 pub struct Worker {
     queue: Queue,
