@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::client::{Client, TOPIC_CREATE_WAIT, topic_name};
 use super::errors;
+use super::wire::api::Api;
 use crate::{Error, ErrorKind, Result, Topic};
 
 const NOT_CONTROLLER: i16 = 41;
@@ -31,18 +32,16 @@ impl Client {
                 .with_num_partitions(partitions)
                 .with_replication_factor(replication),
         ]);
-        self.any_broker(async |link| {
-            let answer = link.call(request.clone()).await?;
+        self.any_broker(request, |answer| {
             let Some(t) = answer.topics.first() else {
                 return Err(Error::new(ErrorKind::Malformed, format!("{what}: the answer is empty")));
             };
             if t.error_code == 0 {
                 return Ok(());
             }
-            let told = t.error_message.as_ref().map(|m| m.as_str().to_owned());
             let e = errors::broker(t.error_code, &what).retryable(t.error_code == NOT_CONTROLLER);
-            Err(match told {
-                Some(text) => e.with_source(text),
+            Err(match &t.error_message {
+                Some(text) => e.with_source(text.as_str()),
                 None => e,
             })
         })
@@ -60,31 +59,28 @@ impl Client {
         let timeout = i32::try_from(self.inner.settings.request_timeout.as_millis()).unwrap_or(i32::MAX);
         let request =
             DeleteTopicsRequest::default().with_timeout_ms(timeout).with_topic_names(vec![topic_name(topic)]);
-        self.any_broker(async |link| {
-            let answer = link.call(request.clone()).await?;
-            match answer.responses.first().map_or(0, |r| r.error_code) {
-                0 => Ok(()),
-                code => {
-                    Err(errors::broker(code, format!("delete topic {topic}"))
-                        .retryable(code == NOT_CONTROLLER))
-                }
+        self.any_broker(request, |answer| match answer.responses.first().map_or(0, |r| r.error_code) {
+            0 => Ok(()),
+            code => {
+                Err(errors::broker(code, format!("delete topic {topic}")).retryable(code == NOT_CONTROLLER))
             }
         })
         .await
     }
 
     /// Runs a request at one broker after another until one is the controller or passes it on.
-    async fn any_broker(
-        &self,
-        run: impl AsyncFn(std::sync::Arc<super::wire::Link>) -> Result<()>,
-    ) -> Result<()> {
+    /// `judge` is no async closure: the futures of those are not `Send` for a caller that spawns.
+    async fn any_broker<R>(&self, request: R, judge: impl Fn(&R::Answer) -> Result<()>) -> Result<()>
+    where
+        R: Api + Clone,
+    {
         let deadline = Instant::now() + self.inner.settings.request_timeout;
         loop {
             let nodes: Vec<_> = self.inner.cluster().nodes().map(|(node, _)| node).collect();
             let mut last = Error::new(ErrorKind::Unavailable, "no Kafka broker is known");
             for node in nodes {
-                let done = async { run(self.inner.link(node).await?).await };
-                match done.await {
+                let answer = async { self.inner.link(node).await?.call(request.clone()).await };
+                match answer.await.and_then(|answer| judge(&answer)) {
                     Ok(()) => return Ok(()),
                     // A request that may have taken effect is not repeated: the second answer would say "exists".
                     Err(e) if e.is_retryable() && !e.is_ambiguous() => last = e,
@@ -97,5 +93,20 @@ impl Client {
             tokio::time::sleep(Duration::from_millis(100)).await;
             self.inner.refresh(&[], false).await?;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn calls_that_borrow_a_topic_can_be_spawned() {
+        fn spawnable<F: Future<Output = Result<()>> + Send + 'static>(_: impl Fn(Client, Topic) -> F) {}
+        // That this compiles is the test.
+        spawnable(|client, topic| async move { client.create_topic(&topic, 1, 1).await });
+        spawnable(|client, topic| async move { client.delete_topic(&topic).await });
+        spawnable(|client, topic| async move { client.committed("g", &topic).await.map(drop) });
+        spawnable(|client, topic| async move { client.delete_group(topic.as_str()).await });
     }
 }
