@@ -218,6 +218,22 @@ async fn what_is_given_back_comes_again_and_holds_the_commit() {
 }
 
 #[tokio::test]
+async fn times_without_end_are_taken_as_very_long() {
+    let client = Client::builder(common::kafka()).request_timeout(Duration::MAX).connect().await.unwrap();
+    let topic = new_topic(&client, "endless", 1).await;
+    let builder = client.producer().linger(Duration::from_millis(1)).delivery_timeout(Duration::MAX);
+    let producer = builder.max_block(Duration::MAX).build().await.unwrap();
+    producer.send(Record::to_topic(topic.clone()).value("0")).await.unwrap();
+    producer.close(Duration::MAX).await.unwrap();
+    let builder = client.consumer().group(common::unique("g")).topics([topic.as_str()]);
+    let mut consumer = builder.commit_interval(Duration::MAX).build().await.unwrap();
+    next(&mut consumer).await.nack(Duration::MAX);
+    assert_eq!(consumer.in_hand(), 1);
+    assert!(tokio::time::timeout(Duration::from_millis(300), consumer.next()).await.is_err());
+    consumer.close(Duration::MAX).await.unwrap();
+}
+
+#[tokio::test]
 async fn no_more_than_the_limit_is_in_hand() {
     let client = client().await;
     let topic = new_topic(&client, "limit", 1).await;

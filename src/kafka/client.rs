@@ -27,6 +27,8 @@ use crate::{Error, ErrorKind, LeaderEpoch, NodeId, Partition, Result, Topic};
 pub(crate) const TOPIC_WAIT: Duration = Duration::from_secs(2);
 /// How long a topic that the broker creates on demand may take to get its leaders.
 pub(crate) const TOPIC_CREATE_WAIT: Duration = Duration::from_secs(5);
+/// Times that a caller gives are cut to this, so that no sum with the clock overflows.
+pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 const RECONNECT_MIN: Duration = Duration::from_millis(50);
 const RECONNECT_MAX: Duration = Duration::from_secs(2);
 
@@ -125,8 +127,8 @@ impl ClientBuilder {
         let inner = Inner {
             settings: LinkSettings {
                 client_id: self.client_id.into(),
-                connect_timeout: self.connect_timeout,
-                request_timeout: self.request_timeout,
+                connect_timeout: self.connect_timeout.min(LONGEST),
+                request_timeout: self.request_timeout.min(LONGEST),
                 max_response_size: self.max_response_size,
                 connector: self.connector,
             },

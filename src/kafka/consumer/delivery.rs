@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::book::{Content, Held};
 use super::driver::Shared;
 use crate::delivery::Outcome;
-use crate::kafka::client::lock;
+use crate::kafka::client::{LONGEST, lock};
 use crate::{Offset, Partition, Timestamp, Topic};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
@@ -115,7 +115,7 @@ impl Delivery {
 
     fn give_back(&self, held: Box<Held>, delay: Duration) {
         let offset = held.content.offset;
-        let due = Instant::now() + delay;
+        let due = Instant::now() + delay.min(LONGEST);
         let outcome = lock(&self.shared.book).give_back(held, due.into_std());
         match outcome {
             Outcome::Done => self.shared.reader.wake(),

@@ -30,7 +30,7 @@ pub use delivery::{Delivery, Headers};
 
 use self::book::{Book, Next, Settings};
 use self::driver::Shared;
-use super::client::{Client, TOPIC_WAIT, lock};
+use super::client::{Client, LONGEST, TOPIC_WAIT, lock};
 use super::group::Wanted;
 use super::offsets::{At, Place};
 use crate::{Error, ErrorKind, Offset, Partition, Result, Timestamp, Topic};
@@ -248,7 +248,7 @@ impl ConsumerBuilder {
             group: self.group,
             reset: self.reset,
             isolation: self.isolation,
-            commit_interval: self.commit_interval.max(Duration::from_millis(1)),
+            commit_interval: self.commit_interval.clamp(Duration::from_millis(1), LONGEST),
             committing: tokio::sync::Mutex::new(()),
         });
         let driver = spawn(Arc::clone(&shared));

@@ -30,7 +30,7 @@ pub use record::Record;
 
 use self::accumulator::{Accumulator, Settings};
 use self::sender::Shared;
-use super::client::{Client, TOPIC_CREATE_WAIT, lock};
+use super::client::{Client, LONGEST, TOPIC_CREATE_WAIT, lock};
 use crate::codec::compression::Compression;
 use crate::codec::record_batch::BatchBuilder;
 use crate::{Error, ErrorKind, Offset, Partition, Result, Timestamp, Topic};
@@ -89,7 +89,8 @@ impl ProducerBuilder {
     }
 
     /// The size of a batch in bytes before compression. Default 128 KiB, from 1 KiB to the maximum request size. A
-    /// larger record has a batch of its own.
+    /// larger record has a batch of its own. Keep it below the topic's `max.message.bytes`: a batch that the broker finds
+    /// too large fails with all its records, it is not split.
     pub fn batch_size(mut self, bytes: usize) -> Self {
         self.batch_size = bytes;
         self
@@ -171,12 +172,12 @@ impl ProducerBuilder {
         self.compression.check(self.level)?;
         let (id, epoch) = sender::init_producer_id(&self.client).await?;
         let settings = Settings {
-            linger: self.linger,
+            linger: self.linger.min(LONGEST),
             batch_size: self.batch_size,
             max_request_size: self.max_request_size,
             compression: self.compression,
             level: self.level,
-            delivery_timeout: self.delivery_timeout,
+            delivery_timeout: self.delivery_timeout.min(LONGEST),
         };
         let shared = Arc::new(Shared {
             client: self.client,

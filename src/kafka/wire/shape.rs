@@ -2,9 +2,8 @@
 //!
 //! kafka-protocol's decoder reserves memory for as many elements as an array announces: a damaged or hostile length
 //! of `0xffffffff` would end the process. So each answer is walked first, by a small table of its fields, and every
-//! announced element must be there. After that a decoded answer takes at most some thirty times its bytes
-//! (a metadata partition: 22 bytes on the wire, a struct of about 150 in memory; the worst is an empty array's
-//! element, which no answer spoken here has); record bytes are slices and cost nothing.
+//! announced element must be there. After that a decoded answer takes at most some forty times its bytes (the worst are
+//! unknown tagged fields: 2 bytes on the wire, an entry of a map in memory); record bytes are slices and cost nothing.
 
 /// What stands at a field's place.
 #[derive(Debug, Clone, Copy)]
