@@ -5,17 +5,19 @@
 use libfuzzer_sys::fuzz_target;
 use muslin::Offset;
 use muslin::delivery::offset_map::{MAX_LEN, OffsetMap};
-use muslin_fuzz::peak_of;
+use muslin_fuzz::{crc32c, peak_of};
 
 fuzz_target!(|data: &[u8]| {
     let Some((base, rest)) = data.split_first_chunk::<8>() else { return };
     let base = Offset(i64::from_le_bytes(*base) & i64::MAX);
 
     let text = String::from_utf8_lossy(rest);
-    for metadata in [text.as_ref(), &format!("mu1:{text}")] {
+    // And of both kinds, with the checksum put right, so that the inside is reached.
+    let signed: Vec<_> = (0..2).map(|kind| sign(kind, base, rest)).collect();
+    for metadata in [text.as_ref(), &format!("mu1:{text}"), &signed[0], &signed[1]] {
         for base in [base, Offset(0)] {
             let (map, peak) = peak_of(|| OffsetMap::decode(base, metadata));
-            assert!(peak <= 16 * metadata.len() + 1024, "{peak} bytes for {} of metadata", metadata.len());
+            assert!(peak <= 150 * metadata.len() + 1024, "{peak} bytes for {} of metadata", metadata.len());
             if let Ok(map) = map {
                 check(base, &map);
                 // What was read can be written; in full where there is room.
@@ -70,4 +72,27 @@ fn check(base: Offset, map: &OffsetMap) {
         before = Some(*range.end());
     }
     assert_eq!(map.len(), count);
+}
+
+/// Metadata with `body`, as the module's page describes it: kind, base as a varint, body, CRC-32C, in base64url.
+fn sign(kind: u8, base: Offset, body: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut content = vec![kind];
+    let mut n = base.get() as u64;
+    while n >= 0x80 {
+        content.push(n as u8 | 0x80);
+        n >>= 7;
+    }
+    content.push(n as u8);
+    content.extend_from_slice(body);
+    let check = crc32c(&content);
+    content.extend_from_slice(&check.to_le_bytes());
+    let mut text = String::from("mu1:");
+    for chunk in content.chunks(3) {
+        let group = (0..3).fold(0, |group, i| group << 8 | u32::from(chunk.get(i).copied().unwrap_or(0)));
+        for i in 0..=chunk.len() {
+            text.push(char::from(ALPHABET[(group >> (18 - 6 * i) & 63) as usize]));
+        }
+    }
+    text
 }

@@ -84,7 +84,7 @@ pub fn mend(bytes: &mut [u8]) {
 }
 
 /// CRC-32C (RFC 3720), bit by bit: not the implementation that is tested.
-fn crc32c(bytes: &[u8]) -> u32 {
+pub fn crc32c(bytes: &[u8]) -> u32 {
     let mut crc = !0_u32;
     for &byte in bytes {
         crc ^= u32::from(byte);
