@@ -114,6 +114,20 @@ fn tasks_are_worked_retried_dead_lettered_and_known_again() {
 }
 
 #[test]
+fn an_id_given_by_hand_names_one_task() {
+    let queue = unique("cli-id");
+    let output = run_within(&mut with(&format!("enqueue -q {queue} t --id mine - -J")), "1\n2\n", LIMIT);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("line 2: --id names one"), "{errors}");
+    let printed = json_lines(&String::from_utf8(output.stdout).unwrap());
+    assert_eq!(printed[0], json!({"id": "mine", "queue": queue}));
+    assert_eq!((&printed[1]["sent"], &printed[1]["failed"]), (&json!(1), &json!(1)));
+    let left = json_lines(&succeed(&mut with(&format!("get -q {queue} -e -J")), ""));
+    assert_eq!((left.len(), &left[0]["message_id"]), (1, &json!("mine")));
+}
+
+#[test]
 fn a_command_whose_time_is_up_is_killed_and_its_task_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");

@@ -27,7 +27,7 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// The names of all facts. Those that a message lacks are taken out of the environment, so that none of an outer command
 /// shows through.
-pub(crate) const FACTS: [&str; 17] = [
+pub(crate) const FACTS: [&str; 14] = [
     "MUSLIN_ID",
     "MUSLIN_TYPE",
     "MUSLIN_OCCURRED_AT",
@@ -42,9 +42,6 @@ pub(crate) const FACTS: [&str; 17] = [
     "MUSLIN_EXCHANGE",
     "MUSLIN_ROUTING_KEY",
     "MUSLIN_REDELIVERED",
-    "MUSLIN_CORRELATION_ID",
-    "MUSLIN_REPLY_TO",
-    "MUSLIN_PRIORITY",
 ];
 
 /// The facts of one message.
