@@ -505,3 +505,32 @@ async fn a_group_with_active_members_refuses_a_commit_from_outside_and_says_so()
     assert_eq!(error.kind(), ErrorKind::Conflict, "{}", error.report());
     drop(member);
 }
+
+#[tokio::test]
+async fn every_call_can_be_spawned_as_a_task() {
+    fn crosses(future: impl Future + Send) {
+        drop(future);
+    }
+    let client = client().await;
+    let topic = Topic::new("any").unwrap();
+    let record = || Record::to_topic(topic.clone());
+    crosses(Client::builder("a").connect());
+    crosses(client.topic(&topic));
+    crosses(client.create_topic(&topic, 1, 1));
+    crosses(client.delete_topic(&topic));
+    crosses(client.offsets(&topic, At::Latest));
+    crosses(client.committed("g", &topic));
+    crosses(client.delete_group("g"));
+    crosses(client.producer().build());
+    crosses(client.consumer().build());
+    let producer = client.producer().build().await.unwrap();
+    crosses(producer.enqueue(record()));
+    crosses(producer.send(record()));
+    crosses(producer.flush());
+    crosses(producer.close(Duration::ZERO));
+    let topic = new_topic(&client, "spawned", 1).await;
+    let mut consumer = client.consumer().topics([topic.as_str()]).build().await.unwrap();
+    crosses(consumer.next());
+    crosses(consumer.commit());
+    crosses(consumer.close(Duration::ZERO));
+}
