@@ -414,7 +414,7 @@ mod kafka {
 #[cfg(feature = "amqp")]
 mod amqp {
     use super::Properties;
-    use crate::amqp::{Client, ClientBuilder};
+    use crate::amqp::{Client, ClientBuilder, Url};
     use crate::{Error, ErrorKind, Result};
 
     impl Properties {
@@ -422,11 +422,14 @@ mod amqp {
         /// `amqp.operation.timeout.ms`, `amqp.connection.name`.
         ///
         /// # Errors
-        /// [`ErrorKind::Config`] without `amqp.url`.
+        /// [`ErrorKind::Config`] without `amqp.url`, or with one that is none.
         pub fn amqp(&self) -> Result<ClientBuilder> {
-            let Some(url) = self.text("amqp.url") else {
+            let Some(entry) = self.entry("amqp.url").filter(|e| !e.value.trim().is_empty()) else {
                 return Err(Error::new(ErrorKind::Config, "`amqp.url` is not set"));
             };
+            let url = entry.value.trim();
+            // Here, where the place is known; a client's builder checks it only when it connects.
+            Url::parse(url).map_err(|e| e.context(entry.place()))?;
             let mut builder = Client::builder(url);
             if let Some(every) = self.millis("amqp.heartbeat.ms")? {
                 builder = builder.heartbeat(every);

@@ -287,7 +287,11 @@ pub(super) async fn connect(settings: Settings) -> Result<Handle> {
         Err(_) => {
             return Err(Error::new(
                 ErrorKind::Timeout,
-                format!("no AMQP connection to {address} within {:?}", settings.connect_timeout),
+                format!(
+                    "no AMQP connection to {address} within {:?} (connect_timeout); check that the address is right and \
+                     that a firewall lets it through",
+                    settings.connect_timeout
+                ),
             ));
         }
     };

@@ -43,6 +43,8 @@ impl Reply {
             ErrorKind::Conflict => {
                 " (it exists otherwise than asked: use the same arguments, or join it as it is)"
             }
+            ErrorKind::Denied => " (check user, password and the user's rights on the virtual host)",
+            ErrorKind::NotFound => " (create it, or check its name)",
             _ => "",
         };
         Error::new(kind, format!("{doing}: RabbitMQ says {} {}{hint}", self.code, self.text))

@@ -83,3 +83,29 @@ pub use queue::{Depth, Queue, QueueBuilder};
 pub use table::{Table, Value};
 pub use topology::{ExchangeBuilder, ExchangeKind};
 pub use url::Url;
+
+/// A door for the fuzz targets; no part of the API.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    use super::frames::{Step, inspect};
+
+    /// The most headers may nest.
+    pub const MAX_DEPTH: usize = super::table::MAX_DEPTH;
+
+    /// What goes on instead of the first frame, and how long that frame was; `None` while it is not complete.
+    ///
+    /// # Errors
+    /// As the relay's: no broker sends such a frame.
+    pub fn first_frame(bytes: &[u8]) -> crate::Result<Option<(usize, Vec<u8>)>> {
+        let mut buffer = bytes.to_vec();
+        Ok(match inspect(&mut buffer)? {
+            Step::Incomplete => None,
+            Step::Pass(len) => {
+                buffer.truncate(len);
+                Some((len, buffer))
+            }
+            Step::Replace { len, with } => Some((len, with)),
+        })
+    }
+}

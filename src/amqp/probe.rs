@@ -73,8 +73,11 @@ pub(super) async fn probe(url: &Url) -> Result<()> {
 pub(super) async fn dial(url: &Url) -> Result<TcpStream> {
     let address = url.address();
     let found = tokio::net::lookup_host(&address).await.map_err(|e| {
-        Error::new(ErrorKind::Connect, format!("the host name {:?} cannot be resolved", url.host()))
-            .with_source(e)
+        Error::new(
+            ErrorKind::Connect,
+            format!("the host name {:?} cannot be resolved; check its spelling", url.host()),
+        )
+        .with_source(e)
     })?;
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
     for socket in found {
@@ -84,7 +87,9 @@ pub(super) async fn dial(url: &Url) -> Result<TcpStream> {
         }
     }
     let hint = match last.kind() {
-        io::ErrorKind::ConnectionRefused => ": nothing listens there",
+        io::ErrorKind::ConnectionRefused => {
+            ": nothing listens there (connection refused); check the port, and that RabbitMQ runs"
+        }
         _ => "",
     };
     Err(Error::new(ErrorKind::Connect, format!("cannot reach RabbitMQ at {address}{hint}")).with_source(last))
@@ -96,7 +101,7 @@ pub(super) fn recognise(address: &str, first: &[u8]) -> Result<()> {
     match first {
         [METHOD_FRAME, 0, 0, _, _, _, _] => Ok(()),
         [] => {
-            connect("closed the connection without an answer to AMQP's greeting; is it RabbitMQ?".to_owned())
+            connect("closed the connection without an answer to AMQP's greeting; give the address of RabbitMQ's AMQP port, usually 5672".to_owned())
         }
         [b'A', b'M', b'Q', b'P', version @ ..] => Err(Error::new(
             ErrorKind::Unsupported,

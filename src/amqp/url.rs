@@ -35,11 +35,21 @@ impl Url {
         let tls = match scheme.to_ascii_lowercase().as_str() {
             "amqp" => false,
             "amqps" => true,
-            _ => return Err(bad(&format!("has the scheme {scheme:?}; expected amqp or amqps"))),
+            // What is no scheme may be a login, and holds a password then.
+            _ if scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) => {
+                return Err(bad(&format!("has the scheme {scheme:?}; expected amqp or amqps")));
+            }
+            _ => return Err(bad("has no scheme; expected amqp://user:password@host:port/vhost")),
         };
         let start = scheme.len() + 3;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
         let (authority, path) = rest.split_at(end);
+        if path.contains('@') && !authority.contains('@') {
+            // Its parts must not be shown: some of them are the password's.
+            return Err(bad(
+                "has a `/`, `?` or `#` before its `@`; in a user name or password they are written %2F, %3F and %23; an `@` in a virtual host, %40",
+            ));
+        }
         // The last `@`: one in a password ought to be written %40, but many are not.
         let (login, address, address_at) = match authority.rsplit_once('@') {
             Some((login, address)) => (Some(login), address, start + login.len() + 1),
@@ -303,6 +313,19 @@ mod tests {
         fails("amqp://u:p@/v", "names no host");
         fails("amqp://h:70000", "\"70000\"");
         fails("amqp://h:0", "\"0\"");
+        for url in [
+            "amqp://u:s3cret/x@h/",
+            "amqp://u:7#s3cret@h",
+            "amqp://u:?s3cret@h",
+            "u:s3cret@h/a://b",
+            "u:s3cret@h",
+        ] {
+            let shown = Url::parse(url).unwrap_err().to_string();
+            assert!(
+                !shown.contains("s3cret") && shown.contains("expected") | shown.contains("%23"),
+                "{shown}"
+            );
+        }
         fails("amqp://h/a/b", "second slash in its path at position 10");
         fails("amqp://h/v?heartbeat=5", "query");
         fails("amqp://a b/", "' '");

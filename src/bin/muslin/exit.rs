@@ -49,7 +49,8 @@ impl Failure {
 
     /// What is needed before the work begins could not be had. Status 3, or 2 where an argument or setting is wrong.
     pub(crate) fn setup(error: Error) -> Self {
-        let status = if error.kind() == ErrorKind::Config { 2 } else { 3 };
+        // Before the work begins nothing is too large but an argument.
+        let status = if matches!(error.kind(), ErrorKind::Config | ErrorKind::TooLarge) { 2 } else { 3 };
         Self { error, status }
     }
 }

@@ -60,6 +60,13 @@ impl fmt::Display for Address {
 
 /// Reads `host:port,host:port`. IPv6 addresses stand in brackets, the port is 9092 where none is given.
 pub(crate) fn parse_bootstrap(text: &str) -> Result<Vec<Address>> {
+    if text.contains('@') {
+        // Nothing of it is shown: before an `@` stands a login, perhaps with its password.
+        return Err(Error::new(
+            ErrorKind::Config,
+            "the bootstrap addresses have a login before an `@`; expected host:port,host:port",
+        ));
+    }
     let mut out = Vec::new();
     for part in text.split(',') {
         let part = part.trim();
@@ -109,7 +116,7 @@ fn parse_address(part: &str) -> Result<Address, String> {
     if host.is_empty() {
         return Err("has no host".to_owned());
     }
-    if let Some(c) = host.chars().find(|c| c.is_whitespace() || matches!(c, '/' | '@' | '?' | '#')) {
+    if let Some(c) = host.chars().find(|c| c.is_whitespace() || matches!(c, '/' | '?' | '#')) {
         return Err(format!("has {c:?} in its host"));
     }
     let port = match port {
@@ -152,6 +159,10 @@ mod tests {
             let e = parse_bootstrap(text).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::Config);
             assert!(e.to_string().contains(word), "{text}: {e}");
+        }
+        for text in ["amqp://u:s3cret@h:1/", "u:s3cret@h:9092", "a:1,s3cret@b:2", "amqp://u:s3cret,x@b"] {
+            let e = parse_bootstrap(text).unwrap_err().to_string();
+            assert!(e.contains("login") && !e.contains("s3cret"), "{e}");
         }
     }
 }

@@ -74,7 +74,7 @@ impl Link {
                 std::io::ErrorKind::ConnectionRefused => {
                     "nothing listens there (connection refused); check the port, and that the broker runs"
                 }
-                _ => "cannot connect",
+                _ => "cannot connect; check the host's name, and that this machine can reach it",
             };
             Error::new(ErrorKind::Connect, what).with_source(e)
         })?;
