@@ -16,11 +16,13 @@ use crate::idempotency::{self, Claim, Counts, Fingerprint, Lease, MemoryStore, S
 use crate::{Error, ErrorKind, Result, Timestamp};
 
 type Handled = Result<(), HandlerError>;
+/// A dead letter: its value and why it died.
+type Letter = (Option<Bytes>, Obituary);
 
 /// Dead letters in memory; away while `away` is above 0, which counts down.
 #[derive(Clone, Default)]
 struct Letters {
-    got: Arc<Mutex<Vec<(Option<Bytes>, Obituary)>>>,
+    got: Arc<Mutex<Vec<Letter>>>,
     away: Arc<AtomicUsize>,
     refuse: bool,
 }

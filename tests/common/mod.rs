@@ -1,6 +1,7 @@
 //! What the tests against real brokers share: where the brokers are, unique names, child programs with a deadline.
 #![allow(dead_code, reason = "each test program uses a part of it")]
 #![allow(unreachable_pub, reason = "a module of several test programs")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by a panic")]
 #![allow(clippy::disallowed_methods, reason = "tests read clocks and draw names")]
 
 use std::io::{Read, Write};

@@ -218,7 +218,7 @@ impl World {
                     _ if how > 253 => Ended::Failed(Class::Stop),
                     _ => Ended::Ok,
                 };
-                if self.aborting.remove(&t) && how % 2 == 0 {
+                if self.aborting.remove(&t) && how.is_multiple_of(2) {
                     ended = Ended::Aborted;
                 }
                 match ended {
@@ -245,7 +245,7 @@ impl World {
             Action::Bury(t) => {
                 let answer = match how {
                     240.. => Buried::Refused,
-                    _ if how % 3 == 0 => Buried::Away,
+                    _ if how.is_multiple_of(3) => Buried::Away,
                     _ => Buried::Yes,
                 };
                 if answer == Buried::Yes {
