@@ -1,6 +1,10 @@
 //! Both ways with the Python clients that people come from: what aiokafka and aio-pika write, muslin reads, and the reverse.
 
-#![allow(clippy::disallowed_methods, reason = "a test waits for another process")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test waits for another process, and fails by a panic"
+)]
 
 mod common;
 
