@@ -39,7 +39,7 @@ use crate::exit::{Ended, Failure, Outcome};
 use crate::output::Progress;
 
 use names::Names;
-use workers::Workers;
+use workers::{Told, Workers};
 
 /// How often the brokers are asked how far it is.
 const LOOK: Duration = Duration::from_millis(100);
@@ -179,12 +179,31 @@ async fn story(scene: &Scene) -> Result<bool, Failure> {
         "3. working the tasks with {} processes, one of which is killed half-way",
         scene.workers
     ));
-    let mut workers = Workers::start(scene)?;
+    let mut workers = Workers::start(scene, 1..=scene.workers)?;
     watch_over(scene, &mut workers).await?;
     let told = workers.end().await?;
+    let told = told.and(take_leftovers(scene).await?);
     console.note("4. reading back what the brokers and the key stores hold");
     let proof = proof::read(scene, &told, started).await?;
     proof.show(console)
+}
+
+/// A task that was put twice may have been waiting for the lease of its first delivery when the workers were ended, and
+/// was given back. One more worker takes such ones.
+async fn take_leftovers(scene: &Scene) -> Result<Told, Failure> {
+    let tasks = scene.amqp.queue(&scene.names.tasks).passive().declare().await?;
+    let left = tasks.depth().await?.messages;
+    if left == 0 {
+        return Ok(Told::default());
+    }
+    scene.context.console.note(&format!("   {left} messages were given back; one more worker takes them"));
+    let number = scene.workers + 1;
+    let worker = Workers::start(scene, number..=number)?;
+    let started = Instant::now();
+    while tasks.depth().await?.messages > 0 && started.elapsed() < STALLED {
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(worker.end().await?)
 }
 
 /// Says how far it is, kills a worker half-way, and returns when all tasks are worked or nothing moves any more.

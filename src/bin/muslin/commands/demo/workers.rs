@@ -1,5 +1,6 @@
 //! The worker processes: the same binary, started, watched, one of them killed, the others ended; and what they do.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -50,6 +51,15 @@ pub(super) struct Told {
     pub(super) broken: Vec<String>,
 }
 
+impl Told {
+    /// With what other workers said.
+    pub(super) fn and(mut self, other: Self) -> Self {
+        self.said.extend(other.said);
+        self.broken.extend(other.broken);
+        self
+    }
+}
+
 pub(super) struct Workers {
     running: Vec<(u16, Child)>,
     killed: Option<(u16, ExitStatus)>,
@@ -58,11 +68,11 @@ pub(super) struct Workers {
 impl Workers {
     /// Starts the processes with the arguments of this one, so that they connect as it does. They end when their stdin
     /// does, so also when this process is killed.
-    pub(super) fn start(scene: &Scene) -> Result<Self> {
+    pub(super) fn start(scene: &Scene, numbers: RangeInclusive<u16>) -> Result<Self> {
         let failed = |e| Error::new(ErrorKind::Internal, "cannot start a worker process").with_source(e);
         let binary = std::env::current_exe().map_err(failed)?;
         let mut running = Vec::new();
-        for number in 1..=scene.workers {
+        for number in numbers {
             let child = Command::new(&binary)
                 .args(std::env::args_os().skip(1))
                 .args(["--as-worker", &number.to_string(), "--run-id", &scene.names.id, "--store-path"])
