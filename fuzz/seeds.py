@@ -81,6 +81,68 @@ for base in (0, 42, 2**62):
     seed("offset_map", struct.pack("<q", base) + b"mu1:AAAqAAAAAA")
     seed("offset_map", struct.pack("<q", base) + bytes([1, 0] * 60))
 
+# A broker's frames: start, tune, open-ok, declare-ok, deliver with a header and a body, a return, a close, a heartbeat.
+def frame(kind, payload, channel=1):
+    return struct.pack(">BHI", kind, channel, len(payload)) + payload + b"\xce"
+
+
+def short(text):
+    return bytes([len(text)]) + text
+
+
+def field(name, tag, value):
+    return short(name) + tag + value
+
+
+def table(*fields):
+    return struct.pack(">I", len(b"".join(fields))) + b"".join(fields)
+
+
+def header(headers):
+    return frame(2, struct.pack(">HHQH", 60, 0, 5, 0xB000) + short(b"text/plain") + headers + b"\2")
+
+
+def long(text):
+    return struct.pack(">I", len(text)) + text
+
+
+deep = b"t\1"
+for _ in range(40):
+    deep = b"A" + long(deep)
+frames = [
+    frame(1, struct.pack(">HHBB", 10, 10, 0, 9) + table(field(b"product", b"S", long(b"RabbitMQ"))) + long(b"PLAIN") + long(b"en_US"), 0),
+    frame(1, struct.pack(">HHHIH", 10, 30, 2047, 131072, 60), 0),
+    frame(1, struct.pack(">HH", 10, 41) + short(b""), 0),
+    frame(1, struct.pack(">HH", 50, 11) + short(b"tasks") + bytes(8)),
+    frame(1, struct.pack(">HH", 60, 60) + short(b"ctag") + bytes(9) + short(b"") + short(b"k\xff")),
+    header(table(field(b"a", b"I", bytes(4)), field(b"b", b"A", long(b"V" + b"t\1")), field(b"c", b"F", table(field(b"d", b"V", b""))))),
+    header(table(field(b"n\xff", b"S", long(b"\xc3\x28")), field(b"x", b"x", long(b"\0\1")))),
+    header(table(short(b"n") + deep)),
+    header(table(field(b"b", b"?", b""))),
+    frame(3, b"hello"),
+    frame(1, struct.pack(">HHH", 60, 50, 312) + short(b"NO_ROUTE") + short(b"") + short(b"nobody")),
+    frame(1, struct.pack(">HHH", 10, 50, 320) + short(b"CONNECTION_FORCED") + bytes(4), 0),
+    frame(8, b"", 0),
+    b"AMQP\0\0\x09\x01", b"HTTP/1.1 400 Bad Request\r\n\r\n",
+]
+for one in frames:
+    seed("amqp_frames", b"\0" + one)
+    seed("amqp_frames", b"\1" + one)
+seed("amqp_frames", b"\0" + b"".join(frames[:13]))
+
+for text in (
+    "amqp://guest:guest@localhost:5672/", "amqps://u@[::1]:5671/%2F", "amqp://h", "AMQP://a%40b:p%3aq@h:1/v%2fh", "amqp://u:p%zz@h/",
+    "amqp://u:p/q@h/", "amqp://u:p#q@h", "u:p@h:1", "amqp://h/a/b", "amqp://h/v?heartbeat=5", "amqp://h:99999", "amqp://[::1/", "secret-word\0",
+):
+    seed("amqp_url", text.encode())
+
+for text in (
+    "bootstrap.servers=a:9092\nlinger.ms=5\n# a comment\n! another\n", "client.id : two words \\\n  go on\n", "acks all\r\nsasl.password=hunter22-longer\r\n",
+    "client.id=\\u00e9\\ud83d\\ude00\\t\\q\n", "linger.m=5", "linger.ms=five", "batch.size=-1", "no separator", "=x", "client.id=\\uZZ", "\ufeffclient.id=x\\",
+    "amqp.url=amqp://u:p@h/\namqp.heartbeat.ms=1.5\n", "security.protocol=SASL_SSL", "compression.type=zstd\ncompression.codec=lz4\n",
+):
+    seed("properties", text.encode())
+
 # These three are read as structures: any bytes are one.
 for target in ("round_trip", "kafka_protocol", "ack_tracker"):
     for n in range(8):

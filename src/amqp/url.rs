@@ -209,7 +209,15 @@ fn parse_address(address: &str, at: usize) -> Result<(String, Option<u16>)> {
     if host.is_empty() {
         return Err(bad("names no host; expected amqp://user:password@host:port/vhost"));
     }
-    if let Some(c) = host.chars().find(|c| c.is_whitespace() || c.is_control()) {
+    if address.starts_with('[') {
+        // An interface may stand behind a percent sign (RFC 6874).
+        let plain = host.split('%').next().unwrap_or_default();
+        if plain.parse::<std::net::Ipv6Addr>().is_err() {
+            return Err(bad("has no IPv6 address between its brackets"));
+        }
+    }
+    let reserved: &str = if address.starts_with('[') { "/?#@" } else { "/?#@:[]%" };
+    if let Some(c) = host.chars().find(|c| c.is_whitespace() || c.is_control() || reserved.contains(*c)) {
         return Err(bad(&format!("has the character {c:?} in its host")));
     }
     let port = match port {
@@ -285,6 +293,8 @@ mod tests {
         assert_eq!((u.host(), u.port(), u.address().as_str()), ("::1", 99, "[::1]:99"));
         assert_eq!(Url::parse("amqp://[::1]").unwrap().port(), 5672);
         fails("amqp://[::1", "bracket");
+        fails("amqp://[nonsense]", "no IPv6 address");
+        fails("amqp://h%2f", "'/' in its host");
         fails("amqp://[::1]9", "after its IPv6");
     }
 

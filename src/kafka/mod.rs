@@ -45,16 +45,3 @@ pub use consumer::{
 pub use offsets::At;
 pub use producer::{Placed, Producer, ProducerBuilder, Queued, Record};
 pub use wire::{Connect, Connecting, Io};
-
-/// A door for the fuzz targets; no part of the API.
-#[cfg(fuzzing)]
-#[doc(hidden)]
-pub mod fuzzing {
-    /// The bootstrap addresses in a text, each as one dials it.
-    ///
-    /// # Errors
-    /// As `ClientBuilder::connect` for such a text.
-    pub fn bootstrap(text: &str) -> crate::Result<Vec<String>> {
-        Ok(super::wire::parse_bootstrap(text)?.iter().map(ToString::to_string).collect())
-    }
-}
