@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use muslin::kafka::{Client, Connect, Connecting, Io, Record};
+use muslin::kafka::{Client, Connect, Connecting, Io, Record, StartAt};
 use muslin::{ErrorKind, Partition, Topic};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -330,4 +330,60 @@ async fn a_connection_that_was_closed_while_idle_is_replaced_unseen() {
     let other = Topic::new(common::unique("faults")).unwrap();
     client.create_topic(&other, 1, 1).await.unwrap();
     client.delete_topic(&topic).await.unwrap();
+}
+
+/// The API key of a fetch request.
+const FETCH: i16 = 1;
+
+/// Swallows every answer on a connection from the first fetch on: as a broker that has no record to give, for ever.
+#[derive(Debug)]
+struct FetchWaits(Arc<AtomicUsize>);
+
+impl Connect for FetchWaits {
+    fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a> {
+        Box::pin(async move {
+            let (near, far) = tokio::io::duplex(64 * 1024);
+            let broker = TcpStream::connect((host, port)).await?;
+            let fetches = Arc::clone(&self.0);
+            tokio::spawn(async move {
+                let (mut from_client, mut to_client) = tokio::io::split(far);
+                let (mut from_broker, mut to_broker) = broker.into_split();
+                let answers =
+                    tokio::spawn(async move { tokio::io::copy(&mut from_broker, &mut to_client).await });
+                loop {
+                    let Ok(length) = from_client.read_i32().await else { break };
+                    let mut body = vec![0; usize::try_from(length).unwrap()];
+                    from_client.read_exact(&mut body).await.unwrap();
+                    if i16::from_be_bytes([body[0], body[1]]) == FETCH {
+                        fetches.fetch_add(1, Ordering::SeqCst);
+                        answers.abort();
+                        std::future::pending::<()>().await;
+                    }
+                    to_broker.write_i32(length).await.unwrap();
+                    to_broker.write_all(&body).await.unwrap();
+                }
+            });
+            Ok(Box::new(near) as Box<dyn Io>)
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_fetch_that_waits_holds_up_no_other_request_of_its_client() {
+    let fetches = Arc::new(AtomicUsize::new(0));
+    let client =
+        Client::builder(common::kafka()).connector(FetchWaits(Arc::clone(&fetches))).connect().await.unwrap();
+    let topic = new_topic(&client, 1).await;
+    let consumer = client.consumer().topics([topic.as_str()]).start(StartAt::Earliest).build().await.unwrap();
+    for _ in 0..300 {
+        if fetches.load(Ordering::SeqCst) > 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(fetches.load(Ordering::SeqCst) > 0, "the consumer did not fetch");
+    let producer = client.producer().delivery_timeout(Duration::from_secs(10)).build().await.unwrap();
+    producer.send(Record::to_topic(topic.clone()).value("v")).await.unwrap();
+    client.delete_topic(&topic).await.unwrap();
+    drop(consumer);
 }

@@ -6,7 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "this file drives connections: it reads the clock and sleeps")]
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -135,6 +135,7 @@ impl ClientBuilder {
             bootstrap,
             cluster: Mutex::default(),
             slots: Mutex::default(),
+            lanes: AtomicU64::new(1),
             coordinators: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
             closed: AtomicBool::new(false),
@@ -211,11 +212,43 @@ pub(crate) struct Inner {
     pub(crate) settings: LinkSettings,
     bootstrap: Vec<Address>,
     cluster: Mutex<Cluster>,
-    slots: Mutex<HashMap<NodeId, Arc<Slot>>>,
+    slots: Mutex<HashMap<(NodeId, Lane), Arc<Slot>>>,
+    /// The number of the next lane.
+    lanes: AtomicU64,
     pub(crate) coordinators: Mutex<HashMap<String, NodeId>>,
     /// Held while metadata is asked for: one question at a time.
     asking: tokio::sync::Mutex<()>,
     closed: AtomicBool,
+}
+
+/// Which of the connections to a broker. A broker answers one request of a connection at a time, so a fetch that waits for
+/// records holds up whatever stands behind it: each consumer fetches on a lane of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Lane(u64);
+
+impl Lane {
+    /// The one for all requests that are answered at once.
+    const SHARED: Self = Self(0);
+}
+
+/// A lane of its holder's own. Dropped, its connections close.
+#[derive(Debug)]
+pub(crate) struct OwnLane {
+    inner: Arc<Inner>,
+    lane: Lane,
+}
+
+impl OwnLane {
+    /// The holder's connection to a broker, opened if need be.
+    pub(crate) async fn link(&self, node: NodeId) -> Result<Arc<Link>> {
+        self.inner.link_on(node, self.lane).await
+    }
+}
+
+impl Drop for OwnLane {
+    fn drop(&mut self) {
+        lock(&self.inner.slots).retain(|(_, lane), _| *lane != self.lane);
+    }
 }
 
 /// The place of one broker's connection.
@@ -259,8 +292,17 @@ impl Inner {
         Ok(())
     }
 
-    /// The connection to a broker, opened if need be.
+    /// The connection to a broker that all share, opened if need be.
     pub(crate) async fn link(&self, node: NodeId) -> Result<Arc<Link>> {
+        self.link_on(node, Lane::SHARED).await
+    }
+
+    /// A lane for requests that the broker may keep waiting.
+    pub(crate) fn own_lane(self: &Arc<Self>) -> OwnLane {
+        OwnLane { inner: Arc::clone(self), lane: Lane(self.lanes.fetch_add(1, Ordering::Relaxed)) }
+    }
+
+    async fn link_on(&self, node: NodeId, lane: Lane) -> Result<Arc<Link>> {
         let began = Instant::now();
         self.check_open()?;
         let Some(address) = self.cluster().address(node).cloned() else {
@@ -269,7 +311,7 @@ impl Inner {
                 format!("Kafka broker {node} is not in the cluster's metadata at the moment"),
             ));
         };
-        let slot = Arc::clone(lock(&self.slots).entry(node).or_default());
+        let slot = Arc::clone(lock(&self.slots).entry((node, lane)).or_default());
         let mut state = slot.link.lock().await;
         if let Some(link) = state.open.as_ref().filter(|l| l.is_open())
             && state.address.as_ref() == Some(&address)

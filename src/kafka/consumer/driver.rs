@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::book::{Ask, Book, Fetch, Fetched};
 use super::{Isolation, Reset};
-use crate::kafka::client::{Client, lock, topic_name};
+use crate::kafka::client::{Client, OwnLane, lock, topic_name};
 use crate::kafka::errors;
 use crate::kafka::group::Committed;
 use crate::kafka::offsets::{At, Place};
@@ -100,6 +100,7 @@ enum Event {
 
 /// The driver of one consumer. Ends when it is told to stop, after a last commit.
 pub(crate) async fn run(shared: Arc<Shared>) {
+    let lane = shared.client.inner.own_lane();
     let mut calls = FuturesUnordered::new();
     let mut busy: HashSet<NodeId> = HashSet::new();
     let mut refresh = None;
@@ -121,7 +122,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         };
         for fetch in fetches {
             busy.insert(fetch.node);
-            calls.push(call(&shared, fetch));
+            calls.push(call(&shared, &lane, fetch));
         }
         if refresh.is_none() && !leaderless.is_empty() {
             refresh = Some(Box::pin(ask(&shared, leaderless)));
@@ -222,8 +223,7 @@ async fn find(shared: &Shared, lost: Vec<(usize, Place, Offset)>) -> Vec<(usize,
     out
 }
 
-async fn call(shared: &Shared, fetch: Fetch) -> (Fetch, Result<FetchResponse>) {
-    let inner = &shared.client.inner;
+async fn call(shared: &Shared, lane: &OwnLane, fetch: Fetch) -> (Fetch, Result<FetchResponse>) {
     let mut topics: BTreeMap<&Topic, Vec<FetchPartition>> = BTreeMap::new();
     for ask in &fetch.asks {
         topics.entry(&ask.place.0).or_default().push(
@@ -252,7 +252,7 @@ async fn call(shared: &Shared, fetch: Fetch) -> (Fetch, Result<FetchResponse>) {
                 })
                 .collect(),
         );
-    let answer = async { inner.link(fetch.node).await?.call(request).await };
+    let answer = async { lane.link(fetch.node).await?.call(request).await };
     let answer = answer.await;
     (fetch, answer)
 }

@@ -13,7 +13,6 @@ use muslin::{Error, ErrorKind, Result};
 
 use super::Scene;
 use super::names::{Handled, Names, Ordered, TASK, is_put_twice};
-use crate::exit::Failure;
 use crate::output::Progress;
 
 /// How many events are handled at once, each of another aggregate.
@@ -29,11 +28,9 @@ struct Sinks {
 }
 
 /// Handles all events; says how far it is.
-pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
+pub(super) async fn run(scene: &Scene) -> Result<()> {
     let console = scene.context.console;
-    // On connections of its own: a fetch waits at the broker for records, and what is produced behind it waits too.
-    let Some(kafka) = scene.context.kafka().await? else { return Ok(()) };
-    let builder = Consumer::builder(&kafka, &scene.names.group);
+    let builder = Consumer::builder(&scene.kafka, &scene.names.group);
     let watch = builder.watch();
     let retry = RetryPolicy::builder().attempts(3).max_delay(Duration::from_millis(200)).build()?;
     let producer = scene.kafka.producer().linger(Duration::from_millis(2)).build().await?;
@@ -70,7 +67,6 @@ pub(super) async fn run(scene: &Scene) -> Result<(), Failure> {
     };
     sinks.producer.close(Duration::from_secs(10)).await?;
     ended?;
-    kafka.close().await?;
     let seconds = progress.elapsed().as_secs_f64();
     console.note(&format!("   all {events} events are settled and committed after {seconds:.1} s"));
     Ok(())

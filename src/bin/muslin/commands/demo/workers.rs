@@ -71,9 +71,12 @@ impl Workers {
     pub(super) fn start(scene: &Scene, numbers: RangeInclusive<u16>) -> Result<Self> {
         let failed = |e| Error::new(ErrorKind::Internal, "cannot start a worker process").with_source(e);
         let binary = std::env::current_exe().map_err(failed)?;
+        // Each task that is taken over from the killed worker is a warning; the summary counts them.
+        let log = std::env::var("MUSLIN_LOG").unwrap_or_else(|_| "error".to_owned());
         let mut running = Vec::new();
         for number in numbers {
             let child = Command::new(&binary)
+                .env("MUSLIN_LOG", &log)
                 .args(std::env::args_os().skip(1))
                 .args(["--as-worker", &number.to_string(), "--run-id", &scene.names.id, "--store-path"])
                 .arg(&scene.tasks_path)
