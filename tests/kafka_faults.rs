@@ -350,8 +350,7 @@ impl Connect for FetchWaits {
                 let (mut from_broker, mut to_broker) = broker.into_split();
                 let answers =
                     tokio::spawn(async move { tokio::io::copy(&mut from_broker, &mut to_client).await });
-                loop {
-                    let Ok(length) = from_client.read_i32().await else { break };
+                while let Ok(length) = from_client.read_i32().await {
                     let mut body = vec![0; usize::try_from(length).unwrap()];
                     from_client.read_exact(&mut body).await.unwrap();
                     if i16::from_be_bytes([body[0], body[1]]) == FETCH {

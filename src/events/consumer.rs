@@ -72,7 +72,7 @@ impl fmt::Debug for ConsumerBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ConsumerBuilder")
             .field("group", &self.group)
-            .field("types", &self.router.types())
+            .field("types", &self.router.handlers.types())
             .finish_non_exhaustive()
     }
 }
@@ -97,7 +97,7 @@ impl ConsumerBuilder {
         Fut: Future<Output = Result<O, HandlerError>> + Send + 'static,
         O: Into<Outcome>,
     {
-        self.router.on_raw(event_type, handler);
+        self.router.handlers.on(event_type, handler);
         self.type_topic(event_type)
     }
 
@@ -108,7 +108,7 @@ impl ConsumerBuilder {
         Fut: Future<Output = Result<O, HandlerError>> + Send + 'static,
         O: Into<Outcome>,
     {
-        self.router.on_any(handler);
+        self.router.handlers.on_any(handler);
         self
     }
 

@@ -1,6 +1,5 @@
 //! By type and policy: what becomes of a record.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::codec::envelope::EventEnvelope;
-use crate::processor::{BoxFuture, Handler, HandlerError, HandlerResult, Message, Outcome, Plan, Policies};
+use crate::processor::{Handler, HandlerError, Message, Outcome, Plan, Policies, Registry};
 
 /// An event with its data as the handler's type.
 #[derive(Debug, Clone)]
@@ -42,12 +41,9 @@ pub struct RawEvent {
     pub message: Message,
 }
 
-type Run = Arc<dyn Fn(RawEvent) -> BoxFuture<HandlerResult> + Send + Sync>;
-
 /// The handlers by type, and the policies for what has none.
 pub(super) struct Router {
-    handlers: HashMap<String, Run>,
-    any: Option<Run>,
+    pub(super) handlers: Registry<RawEvent>,
     pub(super) policies: Policies,
     /// What the idempotency keys begin with: other groups have their own effects.
     group: String,
@@ -55,34 +51,10 @@ pub(super) struct Router {
 
 impl Router {
     pub(super) fn new(group: &str) -> Self {
-        Self { handlers: HashMap::new(), any: None, policies: Policies::default(), group: group.to_owned() }
+        Self { handlers: Registry::default(), policies: Policies::default(), group: group.to_owned() }
     }
 
-    /// Event types with a handler, sorted.
-    pub(super) fn types(&self) -> Vec<&str> {
-        let mut types: Vec<&str> = self.handlers.keys().map(String::as_str).collect();
-        types.sort_unstable();
-        types
-    }
-
-    pub(super) fn on_raw<F, Fut, O>(&mut self, event_type: &str, handler: F)
-    where
-        F: Fn(RawEvent) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<O, HandlerError>> + Send + 'static,
-        O: Into<Outcome>,
-    {
-        self.handlers.insert(event_type.to_owned(), boxed(handler));
-    }
-
-    pub(super) fn on_any<F, Fut, O>(&mut self, handler: F)
-    where
-        F: Fn(RawEvent) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<O, HandlerError>> + Send + 'static,
-        O: Into<Outcome>,
-    {
-        self.any = Some(boxed(handler));
-    }
-
+    /// Registers a handler that takes the data as a type of its own.
     pub(super) fn on<T, F, Fut, O>(&mut self, event_type: &str, handler: F)
     where
         T: DeserializeOwned + Send + 'static,
@@ -92,7 +64,7 @@ impl Router {
     {
         let handler = Arc::new(handler);
         // The policies may be set after the handler, so the error is classed where it is given out.
-        self.on_raw(event_type, move |raw: RawEvent| {
+        self.handlers.on(event_type, move |raw: RawEvent| {
             let handler = Arc::clone(&handler);
             async move {
                 let data = match serde_json::from_slice::<T>(&raw.data) {
@@ -106,18 +78,6 @@ impl Router {
     }
 }
 
-fn boxed<F, Fut, O>(handler: F) -> Run
-where
-    F: Fn(RawEvent) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<O, HandlerError>> + Send + 'static,
-    O: Into<Outcome>,
-{
-    Arc::new(move |raw| {
-        let run = handler(raw);
-        Box::pin(async move { run.await.map(Into::into) })
-    })
-}
-
 impl Handler for Router {
     fn plan(&self, message: &Message) -> Plan {
         let Some(value) = message.value() else { return Plan::Settle(self.policies.empty("the record")) };
@@ -128,10 +88,9 @@ impl Handler for Router {
         if event.event_id.is_empty() {
             return Plan::Settle(self.policies.no_id("event_id"));
         }
-        let Some(run) = self.handlers.get(&*event.event_type).or(self.any.as_ref()) else {
+        let Some(run) = self.handlers.get(&event.event_type) else {
             return Plan::Settle(self.policies.unknown(&event.event_type));
         };
-        let run = Arc::clone(run);
         let policies = self.policies;
         let raw = RawEvent {
             id: event.event_id.clone().into_owned(),

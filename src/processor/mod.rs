@@ -38,6 +38,7 @@
 //! | `source` | the [`Source`] trait and a source in memory |
 //! | `kafka`, `amqp` | the two brokers as sources and as places for dead letters |
 //! | `handler`, `message` | what handlers are and what they see |
+//! | `registry`, `policy` | handlers by type, and what becomes of what has none: for events and tasks |
 //!
 //! # What holds
 //!
@@ -60,6 +61,8 @@ mod machine;
 mod message;
 #[cfg(any(feature = "kafka", feature = "amqp"))]
 mod policy;
+#[cfg(any(feature = "kafka", feature = "amqp"))]
+mod registry;
 mod settings;
 mod source;
 mod summary;
@@ -72,6 +75,8 @@ pub use message::{Header, Message, Origin};
 pub(crate) use policy::Policies;
 #[cfg(any(feature = "kafka", feature = "amqp"))]
 pub use policy::Policy;
+#[cfg(any(feature = "kafka", feature = "amqp"))]
+pub(crate) use registry::Registry;
 pub use settings::{Processor, Progress, Watch, WithoutDeadLetter};
 pub use source::{Delivery, Ledger, MemoryDelivery, MemorySource, Source};
 pub use summary::Summary;

@@ -1,6 +1,5 @@
 //! By type and policy: what becomes of a message.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -8,7 +7,7 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 
 use crate::codec::envelope::TaskEnvelope;
-use crate::processor::{BoxFuture, Handler, HandlerError, HandlerResult, Message, Outcome, Plan, Policies};
+use crate::processor::{Handler, HandlerError, Message, Outcome, Plan, Policies, Registry};
 
 /// A task with its data as the handler's type.
 #[derive(Debug, Clone)]
@@ -38,13 +37,10 @@ pub struct RawTask {
     pub message: Message,
 }
 
-type Run = Arc<dyn Fn(RawTask) -> BoxFuture<HandlerResult> + Send + Sync>;
-
 /// The handlers by type, and the policies for what has none. Cheap to clone.
 #[derive(Clone, Default)]
 pub(super) struct Router {
-    handlers: HashMap<String, Run>,
-    any: Option<Run>,
+    pub(super) handlers: Registry<RawTask>,
     pub(super) policies: Policies,
     /// What the idempotency keys begin with: another queue has its own effects.
     queue: String,
@@ -55,36 +51,7 @@ impl Router {
         Self { queue: queue.to_owned(), ..Self::default() }
     }
 
-    /// Task types with a handler, sorted.
-    pub(super) fn types(&self) -> Vec<&str> {
-        let mut types: Vec<&str> = self.handlers.keys().map(String::as_str).collect();
-        types.sort_unstable();
-        types
-    }
-
-    /// Whether no handler is registered at all.
-    pub(super) fn is_empty(&self) -> bool {
-        self.handlers.is_empty() && self.any.is_none()
-    }
-
-    pub(super) fn on_raw<F, Fut, O>(&mut self, task_type: &str, handler: F)
-    where
-        F: Fn(RawTask) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<O, HandlerError>> + Send + 'static,
-        O: Into<Outcome>,
-    {
-        self.handlers.insert(task_type.to_owned(), boxed(handler));
-    }
-
-    pub(super) fn on_any<F, Fut, O>(&mut self, handler: F)
-    where
-        F: Fn(RawTask) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Result<O, HandlerError>> + Send + 'static,
-        O: Into<Outcome>,
-    {
-        self.any = Some(boxed(handler));
-    }
-
+    /// Registers a handler that takes the data as a type of its own.
     pub(super) fn on<T, F, Fut, O>(&mut self, task_type: &str, handler: F)
     where
         T: DeserializeOwned + Send + 'static,
@@ -93,7 +60,7 @@ impl Router {
         O: Into<Outcome>,
     {
         let handler = Arc::new(handler);
-        self.on_raw(task_type, move |raw: RawTask| {
+        self.handlers.on(task_type, move |raw: RawTask| {
             let handler = Arc::clone(&handler);
             async move {
                 let data = match serde_json::from_slice::<T>(&raw.data) {
@@ -107,18 +74,6 @@ impl Router {
     }
 }
 
-fn boxed<F, Fut, O>(handler: F) -> Run
-where
-    F: Fn(RawTask) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<O, HandlerError>> + Send + 'static,
-    O: Into<Outcome>,
-{
-    Arc::new(move |raw| {
-        let run = handler(raw);
-        Box::pin(async move { run.await.map(Into::into) })
-    })
-}
-
 impl Handler for Router {
     fn plan(&self, message: &Message) -> Plan {
         let Some(body) = message.value() else { return Plan::Settle(self.policies.empty("the message")) };
@@ -126,10 +81,9 @@ impl Handler for Router {
             Ok(task) => task,
             Err(e) => return Plan::Settle(self.policies.unreadable(&e)),
         };
-        let Some(run) = self.handlers.get(&*task.task_type).or(self.any.as_ref()) else {
+        let Some(run) = self.handlers.get(&task.task_type) else {
             return Plan::Settle(self.policies.unknown(&task.task_type));
         };
-        let run = Arc::clone(run);
         let policies = self.policies;
         let raw = RawTask {
             id: message.id().map(str::to_owned),

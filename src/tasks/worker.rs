@@ -54,7 +54,7 @@ impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Worker")
             .field("queue", &self.queue.name())
-            .field("types", &self.router.types())
+            .field("types", &self.router.handlers.types())
             .finish_non_exhaustive()
     }
 }
@@ -102,7 +102,7 @@ impl Worker {
         Fut: Future<Output = Result<O, HandlerError>> + Send + 'static,
         O: Into<Outcome>,
     {
-        self.router.on_raw(task_type, handler);
+        self.router.handlers.on(task_type, handler);
         self
     }
 
@@ -113,7 +113,7 @@ impl Worker {
         Fut: Future<Output = Result<O, HandlerError>> + Send + 'static,
         O: Into<Outcome>,
     {
-        self.router.on_any(handler);
+        self.router.handlers.on_any(handler);
         self
     }
 
@@ -222,7 +222,7 @@ impl Worker {
     /// # Cancel safety
     /// As [`Processor::run`].
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) -> Result<Summary> {
-        if self.router.is_empty() {
+        if self.router.handlers.is_empty() {
             return Err(Error::new(
                 ErrorKind::Config,
                 format!("worker of queue {}: no task type has a handler", self.queue.name()),
