@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a Debian machine ready: what the tests need and is not there yet. Run by the other scripts; safe to run again.
+# Makes a Debian 12 machine ready: what the tests need and is not there yet. Run by the other scripts; safe to run again.
 #
 #   setup.sh run      a Rust toolchain, Java and Maven: enough to build, start brokers and run the demo
 #   setup.sh test     also Python with aiokafka and aio-pika, the reference compressors, cargo-deny, cargo-fuzz

@@ -42,7 +42,7 @@ fuzz() {
 }
 bench() {
   step "bench: every benchmark runs (one pass, nothing measured)"
-  cargo bench --quiet --locked --all-features --bench codec --bench ack_tracker -- --test
+  cargo bench --quiet --locked --all-features --bench codec --bench compression --bench ack_tracker --bench idempotency -- --test
 }
 static() {
   step "static: a musl binary built with CC=false and no compiler in PATH runs the demo"

@@ -21,8 +21,12 @@ const LARGEST_WINDOW: u64 = 128 * 1024 * 1024;
 /// The first guess at the size of a frame that does not tell it, as a multiple of the frame.
 const USUAL_RATIO: usize = 16;
 
+/// The codec's level unless another is asked for. Other clients take 3; this encoder is twice as fast at 1 and packs JSON
+/// tighter there.
+const DEFAULT_LEVEL: i32 = 1;
+
 pub(super) fn compress(level: Option<i32>, input: &[u8], out: &mut BytesMut) -> Result<()> {
-    let level = level.map_or(CompressionLevel::Default, CompressionLevel::from_level);
+    let level = CompressionLevel::from_level(level.unwrap_or(DEFAULT_LEVEL));
     // Not `FrameCompressor`, whose generic code would be compiled here, without optimisation in a debug build.
     out.extend_from_slice(&compress_slice_to_vec(input, level));
     Ok(())
