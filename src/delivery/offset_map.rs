@@ -133,6 +133,10 @@ impl OffsetMap {
         for (at, &byte) in (0u64..).zip(body) {
             for bit in (0..8).filter(|bit| byte >> bit & 1 == 1) {
                 let rank = base.checked_add(at * 8 + bit)?;
+                // The last number of all has none after it: no map is written with it.
+                if rank == u64::MAX {
+                    return None;
+                }
                 match ranges.last_mut() {
                     Some((_, last)) if *last + 1 == rank => *last = rank,
                     _ => ranges.push((rank, rank)),
@@ -436,6 +440,16 @@ mod tests {
         put_varint(&mut content, i64::MAX.cast_unsigned());
         content.push(0b10);
         assert_eq!(OffsetMap::decode(Offset(i64::MAX), &sealed(&content)), Err(Restored::Damaged));
+        // The largest offset itself, which has no next one to commit.
+        let near = i64::MAX - 7;
+        let bits = |bits| {
+            let mut content = vec![BITS];
+            put_varint(&mut content, near.cast_unsigned());
+            content.push(bits);
+            sealed(&content)
+        };
+        assert_eq!(OffsetMap::decode(Offset(near), &bits(0xc4)), Err(Restored::Damaged));
+        assert_eq!(read(near, &bits(0x44)), [(near + 2, near + 2), (near + 6, near + 6)]);
         let long = format!("{PREFIX}{}", "A".repeat(LONGEST));
         assert_eq!(OffsetMap::decode(Offset(0), &long), Err(Restored::Damaged));
     }
