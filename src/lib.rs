@@ -9,6 +9,7 @@
 //! idempotency       the key store: claim -> complete | release
 //! delivery          pure: ack tracker, key order, retry schedule
 //! codec             pure: record batches and envelopes over `bytes`
+//! embedded          Kafka and RabbitMQ's wire in this process, for tests and demonstrations
 //! error   types     one `Error` with a kind; `Offset`, `Partition`, `DeliveryTag`, ...
 //! ```
 //!
@@ -17,7 +18,7 @@
 //! # Features
 //!
 //! `kafka`, `amqp` (the clients), `gzip`, `snappy`, `lz4`, `zstd` (codecs of record batches), `redb` (the durable
-//! key store), `cli` (the binary; on by default, with all of the above). Features only add. A library user takes
+//! key store), `embedded` (brokers in the process), `cli` (the binary; on by default, with all of the above). Features only add. A library user takes
 //! `default-features = false` and the parts wanted.
 
 pub mod codec;
@@ -33,6 +34,8 @@ pub mod amqp;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
 #[cfg(feature = "kafka")]
 pub mod events;
 #[cfg(feature = "io")]

@@ -44,4 +44,6 @@ pub use consumer::{
 };
 pub use offsets::At;
 pub use producer::{Placed, Producer, ProducerBuilder, Queued, Record};
+#[cfg(feature = "embedded")]
+pub(crate) use wire::shape;
 pub use wire::{Connect, Connecting, Io};

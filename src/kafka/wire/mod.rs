@@ -13,7 +13,7 @@ pub(super) mod api;
 mod connect;
 mod frame;
 pub(super) mod link;
-mod shape;
+pub(crate) mod shape;
 mod stream;
 
 pub(super) use connect::{Address, Tcp, parse_bootstrap};

@@ -1,0 +1,252 @@
+//! The cluster as one pure machine: nodes, connections, the request loop, timers.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::ApiVersionsRequest;
+use kafka_protocol::protocol::HeaderVersion;
+
+use super::api::{self, Api, Code, Context};
+use super::connection::{Connection, Pending};
+use super::topics::Topics;
+use crate::embedded::machine::{Clock, ConnectionId, Machine, Need, Output};
+use crate::{NodeId, Result, Timestamp, Topic};
+
+/// How the cluster behaves, beside what topics and groups are told.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// The seed of every random choice: ids of members, producers, topics, the cluster.
+    pub(crate) seed: u64,
+    /// The longest request. Default 100 MiB, as the real broker's `socket.request.max.bytes`.
+    pub(crate) max_request_bytes: usize,
+    /// Bytes of records kept in all partitions together; beyond it a produce is refused. Default 1 GiB.
+    pub(crate) memory_limit: u64,
+    /// Are topics created by being asked for? Default true, as the real broker.
+    pub(crate) auto_create_topics: bool,
+    /// Partitions of a topic that does not say how many. Default 1.
+    pub(crate) default_partitions: i32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            max_request_bytes: 100 * 1024 * 1024,
+            memory_limit: 1024 * 1024 * 1024,
+            auto_create_topics: true,
+            default_partitions: 1,
+        }
+    }
+}
+
+/// A broker of the cluster.
+#[derive(Debug, Clone)]
+pub(super) struct Node {
+    pub(super) id: NodeId,
+    /// What it advertises.
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// A killed one takes no connections and leads nothing.
+    pub(super) alive: bool,
+}
+
+/// All brokers of one cluster, without their sockets.
+#[derive(Debug)]
+pub(crate) struct Cluster {
+    pub(super) settings: Settings,
+    pub(super) clock: Clock,
+    /// By number.
+    pub(super) nodes: BTreeMap<NodeId, Node>,
+    pub(super) topics: Topics,
+    connections: BTreeMap<ConnectionId, Connection>,
+    woken: VecDeque<ConnectionId>,
+    random: u64,
+}
+
+impl Cluster {
+    /// A cluster of these nodes, each with what it advertises.
+    pub(crate) fn new(settings: Settings, nodes: Vec<(NodeId, String, u16)>, clock: Clock) -> Self {
+        let nodes = nodes
+            .into_iter()
+            .map(|(id, host, port)| (id, Node { id, host, port, alive: true }))
+            .collect::<BTreeMap<_, _>>();
+        Self {
+            random: settings.seed,
+            settings,
+            clock,
+            nodes,
+            topics: Topics::default(),
+            connections: BTreeMap::new(),
+            woken: VecDeque::new(),
+        }
+    }
+
+    /// Creates a topic, replicated on up to three brokers.
+    ///
+    /// # Errors
+    /// [`crate::ErrorKind::Conflict`] where it exists, [`crate::ErrorKind::Config`] for a wrong number of partitions.
+    pub(crate) fn create_topic(&mut self, topic: &Topic, partitions: i32) -> Result<()> {
+        let _ = (topic, partitions);
+        Ok(())
+    }
+
+    /// The wall time at `now`.
+    pub(super) fn wall(&self, now: Instant) -> Timestamp {
+        self.clock.wall(now)
+    }
+
+    /// A random number: splitmix64 from the seed.
+    pub(super) fn draw(&mut self) -> u64 {
+        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.random;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// Answers the request for which a handler said [`Reply::Later`](super::api::Reply::Later). Where the connection
+    /// is gone, or waits for another request's answer, nothing happens.
+    pub(super) fn answer<R: Api>(&mut self, connection: ConnectionId, response: &R::Response) {
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        match state.pending {
+            Some(pending) if pending.key == R::KEY => {
+                state.pending = None;
+                self.write::<R>(connection, pending, response);
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes an answer.
+    pub(super) fn write<R: Api>(
+        &mut self,
+        connection: ConnectionId,
+        pending: Pending,
+        response: &R::Response,
+    ) {
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        let flexible = R::Response::header_version(pending.version) >= 1;
+        let mut chunks = Vec::new();
+        let encoded = R::write_body(response, pending.version, &mut chunks);
+        let size = chunks.iter().map(Bytes::len).sum::<usize>() + 4 + usize::from(flexible);
+        let Some(size) = i32::try_from(size).ok().filter(|_| encoded.is_ok()) else {
+            tracing::error!(error = ?encoded.err(), api = R::KEY, "an answer could not be written");
+            state.end(Output::Reset);
+            self.woken.push_back(connection);
+            return;
+        };
+        let mut head = BytesMut::with_capacity(9);
+        head.extend_from_slice(&size.to_be_bytes());
+        head.extend_from_slice(&pending.correlation.to_be_bytes());
+        if flexible {
+            head.extend_from_slice(&[0]);
+        }
+        state.send(head.freeze());
+        for chunk in chunks {
+            state.send(chunk);
+        }
+        self.woken.push_back(connection);
+    }
+
+    /// Ends a connection.
+    pub(super) fn end(&mut self, connection: ConnectionId, how: Output) {
+        if let Some(state) = self.connections.get_mut(&connection) {
+            state.end(how);
+            self.woken.push_back(connection);
+        }
+    }
+
+    pub(super) fn connection(&mut self, connection: ConnectionId) -> Option<&mut Connection> {
+        self.connections.get_mut(&connection)
+    }
+
+    fn handle_frame(&mut self, connection: ConnectionId, frame: Bytes, now: Instant) {
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        let head = match api::read_head(frame) {
+            Ok(head) => head,
+            Err(why) => {
+                tracing::debug!(?connection, why, "a request cannot be read; the connection ends");
+                state.end(Output::Close);
+                return;
+            }
+        };
+        state.client_id.clone_from(&head.client_id);
+        state.pending = Some(head.pending);
+        let context = Context {
+            connection,
+            node: state.node,
+            client_id: head.client_id,
+            version: head.pending.version,
+            pending: head.pending,
+            now,
+        };
+        if head.unknown_version {
+            let refusal = ApiVersionsRequest::default().refuse(Code::UnsupportedVersion, 0);
+            return self.answer::<ApiVersionsRequest>(connection, &refusal);
+        }
+        api::dispatch(self, &context, head.body);
+    }
+}
+
+impl Machine for Cluster {
+    fn accepts(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|node| node.alive)
+    }
+
+    fn handle_open(&mut self, connection: ConnectionId, node: NodeId, peer: SocketAddr, _now: Instant) {
+        self.connections.insert(connection, Connection::new(node, peer));
+    }
+
+    fn handle_input(&mut self, connection: ConnectionId, input: &mut BytesMut, now: Instant) -> Need {
+        let limit = self.settings.max_request_bytes;
+        loop {
+            let Some(state) = self.connections.get_mut(&connection) else { return Need::default() };
+            if !state.is_ready() {
+                return state.pause();
+            }
+            match Connection::next_frame(input, limit) {
+                Ok(Ok(frame)) => self.handle_frame(connection, frame, now),
+                Ok(Err(need)) => return need,
+                Err(length) => {
+                    tracing::debug!(
+                        ?connection,
+                        length,
+                        limit,
+                        "a frame's length is wrong; the connection ends"
+                    );
+                    self.end(connection, Output::Close);
+                }
+            }
+        }
+    }
+
+    fn handle_close(&mut self, connection: ConnectionId, _now: Instant) {
+        self.connections.remove(&connection);
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        let _ = now;
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        None
+    }
+
+    fn poll_wake(&mut self) -> Option<ConnectionId> {
+        self.woken.pop_front()
+    }
+
+    fn poll_output(&mut self, connection: ConnectionId) -> Output {
+        let Some(state) = self.connections.get_mut(&connection) else { return Output::Reset };
+        let output = state.poll_output();
+        if state.resumes() {
+            self.woken.push_back(connection);
+        }
+        output
+    }
+}
+
+/// How long a caller that waits is kept at most, whatever it asks for.
+pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
