@@ -80,6 +80,8 @@ pub use consumer::{ConsumeBuilder, Deliveries, Delivery};
 pub use message::{Message, Properties};
 pub use publisher::{Publisher, Queued};
 pub use queue::{Depth, Queue, QueueBuilder};
+#[cfg(feature = "embedded")]
+pub(crate) use table::MAX_DEPTH;
 pub use table::{Table, Value};
 pub use topology::{ExchangeBuilder, ExchangeKind};
 pub use url::Url;

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::{Error, ErrorKind, Result};
 
 /// How deep tables and arrays may nest: 32. Deeper ones are refused when sent and cut off when received.
-pub(super) const MAX_DEPTH: usize = 32;
+pub(crate) const MAX_DEPTH: usize = 32;
 
 /// One value of a header or an argument. All types that RabbitMQ's 0-9-1 has.
 #[derive(Debug, Clone, PartialEq)]

@@ -17,6 +17,7 @@
 //! net       thin: listeners, streams, the clock
 //! ```
 
+pub mod amqp;
 pub mod kafka;
 mod machine;
 mod net;

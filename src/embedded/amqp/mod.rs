@@ -1,0 +1,8 @@
+//! An embedded RabbitMQ: AMQP 0-9-1 as RabbitMQ 3.10 speaks it.
+//!
+//! ```text
+//! broker        pure: vhosts, exchanges, routing, queues, messages; knows no wire
+//! wire          pure: frames, methods, properties, tables
+//! ```
+
+pub(crate) mod wire;

@@ -1,0 +1,377 @@
+//! The methods of AMQP 0-9-1 (section 1.4 and on) and RabbitMQ's additions, those of both sides, as plain structs that
+//! borrow their texts. [`Request::decode`] reads what a client sends; [`frame`] writes what the server answers.
+//!
+//! A method's bits stand in [`Flags`], each named by a constant of its struct. A field named `ticket` is the access
+//! ticket of older versions, which nobody looks at.
+
+use bytes::{BufMut, BytesMut};
+
+use super::field::{Broken, Field, Flags, Long, RawTable, Reader, Short};
+use super::frame::{self, METHOD};
+
+/// One method.
+pub(crate) trait Method<'a>: Sized {
+    /// Class and method.
+    const ID: (u16, u16);
+    /// As the specification spells it: `queue.declare-ok`.
+    const NAME: &'static str;
+    /// Reads the arguments.
+    fn read(from: &mut Reader<'a>) -> Result<Self, Broken>;
+    /// Appends the arguments.
+    fn write(&self, to: &mut BytesMut);
+}
+
+/// Appends the frame of a method.
+#[inline]
+pub(crate) fn frame<'a, M: Method<'a>>(to: &mut BytesMut, channel: u16, method: &M) {
+    frame::write(to, METHOD, channel, |to| {
+        to.put_u16(M::ID.0);
+        to.put_u16(M::ID.1);
+        method.write(to);
+    });
+}
+
+macro_rules! classes {
+    ($($class:ident = $class_id:literal {
+        $($name:ident $(<$life:lifetime>)? = $id:literal $text:literal {
+            $($field:ident: $type:ty),* $(,)?
+        } $([$($flag:ident = $bit:literal),*])?)*
+    })*) => {$(
+        pub(crate) mod $class {
+            use super::*;
+
+            /// The class's number.
+            pub(crate) const CLASS: u16 = $class_id;
+
+            $(
+                #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+                pub(crate) struct $name $(<$life>)? {
+                    $(pub(crate) $field: $type,)*
+                }
+
+                $(impl $name<'_> {
+                    $(pub(crate) const $flag: u8 = $bit;)*
+                })?
+
+                impl<'a> Method<'a> for $name $(<$life>)? {
+                    const ID: (u16, u16) = ($class_id, $id);
+                    const NAME: &'static str = $text;
+
+                    #[inline]
+                    #[allow(unused_variables, reason = "some methods have no arguments")]
+                    fn read(from: &mut Reader<'a>) -> Result<Self, Broken> {
+                        Ok(Self { $($field: Field::read(from)?,)* })
+                    }
+
+                    #[inline]
+                    #[allow(unused_variables, reason = "some methods have no arguments")]
+                    fn write(&self, to: &mut BytesMut) {
+                        $(self.$field.write(to);)*
+                    }
+                }
+            )*
+        }
+    )*};
+}
+
+classes! {
+    connection = 10 {
+        Start<'a> = 10 "connection.start" {
+            major: u8, minor: u8, server_properties: RawTable<'a>, mechanisms: Long<'a>, locales: Long<'a>,
+        }
+        StartOk<'a> = 11 "connection.start-ok" {
+            client_properties: RawTable<'a>, mechanism: Short<'a>, response: Long<'a>, locale: Short<'a>,
+        }
+        Secure<'a> = 20 "connection.secure" { challenge: Long<'a> }
+        SecureOk<'a> = 21 "connection.secure-ok" { response: Long<'a> }
+        Tune = 30 "connection.tune" { channel_max: u16, frame_max: u32, heartbeat: u16 }
+        TuneOk = 31 "connection.tune-ok" { channel_max: u16, frame_max: u32, heartbeat: u16 }
+        Open<'a> = 40 "connection.open" { virtual_host: Short<'a>, reserved_1: Short<'a>, reserved_2: Flags }
+        OpenOk<'a> = 41 "connection.open-ok" { reserved: Short<'a> }
+        Close<'a> = 50 "connection.close" { code: u16, text: Short<'a>, class: u16, method: u16 }
+        CloseOk = 51 "connection.close-ok" {}
+        Blocked<'a> = 60 "connection.blocked" { reason: Short<'a> }
+        Unblocked = 61 "connection.unblocked" {}
+        UpdateSecret<'a> = 70 "connection.update-secret" { secret: Long<'a>, reason: Short<'a> }
+        UpdateSecretOk = 71 "connection.update-secret-ok" {}
+    }
+    channel = 20 {
+        Open<'a> = 10 "channel.open" { reserved: Short<'a> }
+        OpenOk<'a> = 11 "channel.open-ok" { reserved: Long<'a> }
+        Flow = 20 "channel.flow" { active: Flags }
+        FlowOk = 21 "channel.flow-ok" { active: Flags }
+        Close<'a> = 40 "channel.close" { code: u16, text: Short<'a>, class: u16, method: u16 }
+        CloseOk = 41 "channel.close-ok" {}
+    }
+    access = 30 {
+        Request<'a> = 10 "access.request" { realm: Short<'a>, flags: Flags }
+        RequestOk = 11 "access.request-ok" { ticket: u16 }
+    }
+    exchange = 40 {
+        Declare<'a> = 10 "exchange.declare" {
+            ticket: u16, exchange: Short<'a>, kind: Short<'a>, flags: Flags, arguments: RawTable<'a>,
+        } [PASSIVE = 1, DURABLE = 2, AUTO_DELETE = 4, INTERNAL = 8, NO_WAIT = 16]
+        DeclareOk = 11 "exchange.declare-ok" {}
+        Delete<'a> = 20 "exchange.delete" { ticket: u16, exchange: Short<'a>, flags: Flags }
+            [IF_UNUSED = 1, NO_WAIT = 2]
+        DeleteOk = 21 "exchange.delete-ok" {}
+        Bind<'a> = 30 "exchange.bind" {
+            ticket: u16, destination: Short<'a>, source: Short<'a>, routing_key: Short<'a>, flags: Flags,
+            arguments: RawTable<'a>,
+        } [NO_WAIT = 1]
+        BindOk = 31 "exchange.bind-ok" {}
+        Unbind<'a> = 40 "exchange.unbind" {
+            ticket: u16, destination: Short<'a>, source: Short<'a>, routing_key: Short<'a>, flags: Flags,
+            arguments: RawTable<'a>,
+        } [NO_WAIT = 1]
+        UnbindOk = 51 "exchange.unbind-ok" {}
+    }
+    queue = 50 {
+        Declare<'a> = 10 "queue.declare" {
+            ticket: u16, queue: Short<'a>, flags: Flags, arguments: RawTable<'a>,
+        } [PASSIVE = 1, DURABLE = 2, EXCLUSIVE = 4, AUTO_DELETE = 8, NO_WAIT = 16]
+        DeclareOk<'a> = 11 "queue.declare-ok" { queue: Short<'a>, messages: u32, consumers: u32 }
+        Bind<'a> = 20 "queue.bind" {
+            ticket: u16, queue: Short<'a>, exchange: Short<'a>, routing_key: Short<'a>, flags: Flags,
+            arguments: RawTable<'a>,
+        } [NO_WAIT = 1]
+        BindOk = 21 "queue.bind-ok" {}
+        Purge<'a> = 30 "queue.purge" { ticket: u16, queue: Short<'a>, flags: Flags } [NO_WAIT = 1]
+        PurgeOk = 31 "queue.purge-ok" { messages: u32 }
+        Delete<'a> = 40 "queue.delete" { ticket: u16, queue: Short<'a>, flags: Flags }
+            [IF_UNUSED = 1, IF_EMPTY = 2, NO_WAIT = 4]
+        DeleteOk = 41 "queue.delete-ok" { messages: u32 }
+        Unbind<'a> = 50 "queue.unbind" {
+            ticket: u16, queue: Short<'a>, exchange: Short<'a>, routing_key: Short<'a>, arguments: RawTable<'a>,
+        }
+        UnbindOk = 51 "queue.unbind-ok" {}
+    }
+    basic = 60 {
+        Qos = 10 "basic.qos" { prefetch_size: u32, prefetch_count: u16, global: Flags }
+        QosOk = 11 "basic.qos-ok" {}
+        Consume<'a> = 20 "basic.consume" {
+            ticket: u16, queue: Short<'a>, tag: Short<'a>, flags: Flags, arguments: RawTable<'a>,
+        } [NO_LOCAL = 1, NO_ACK = 2, EXCLUSIVE = 4, NO_WAIT = 8]
+        ConsumeOk<'a> = 21 "basic.consume-ok" { tag: Short<'a> }
+        Cancel<'a> = 30 "basic.cancel" { tag: Short<'a>, flags: Flags } [NO_WAIT = 1]
+        CancelOk<'a> = 31 "basic.cancel-ok" { tag: Short<'a> }
+        Publish<'a> = 40 "basic.publish" {
+            ticket: u16, exchange: Short<'a>, routing_key: Short<'a>, flags: Flags,
+        } [MANDATORY = 1, IMMEDIATE = 2]
+        Return<'a> = 50 "basic.return" {
+            code: u16, text: Short<'a>, exchange: Short<'a>, routing_key: Short<'a>,
+        }
+        Deliver<'a> = 60 "basic.deliver" {
+            tag: Short<'a>, delivery: u64, redelivered: Flags, exchange: Short<'a>, routing_key: Short<'a>,
+        }
+        Get<'a> = 70 "basic.get" { ticket: u16, queue: Short<'a>, flags: Flags } [NO_ACK = 1]
+        GetOk<'a> = 71 "basic.get-ok" {
+            delivery: u64, redelivered: Flags, exchange: Short<'a>, routing_key: Short<'a>, messages: u32,
+        }
+        GetEmpty<'a> = 72 "basic.get-empty" { reserved: Short<'a> }
+        Ack = 80 "basic.ack" { delivery: u64, multiple: Flags }
+        Reject = 90 "basic.reject" { delivery: u64, requeue: Flags }
+        RecoverAsync = 100 "basic.recover-async" { requeue: Flags }
+        Recover = 110 "basic.recover" { requeue: Flags }
+        RecoverOk = 111 "basic.recover-ok" {}
+        // Bit 0: multiple; bit 1: requeue.
+        Nack = 120 "basic.nack" { delivery: u64, flags: Flags }
+    }
+    confirm = 85 {
+        Select = 10 "confirm.select" { no_wait: Flags }
+        SelectOk = 11 "confirm.select-ok" {}
+    }
+    tx = 90 {
+        Select = 10 "tx.select" {}
+        SelectOk = 11 "tx.select-ok" {}
+        Commit = 20 "tx.commit" {}
+        CommitOk = 21 "tx.commit-ok" {}
+        Rollback = 30 "tx.rollback" {}
+        RollbackOk = 31 "tx.rollback-ok" {}
+    }
+}
+
+/// Why a method frame could not be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unreadable {
+    /// Too short to name a method.
+    Cut,
+    /// No client sends such a method.
+    Unknown,
+    /// The arguments of this method are not what they should be.
+    Arguments((u16, u16)),
+}
+
+macro_rules! requests {
+    ($($variant:ident($($path:ident)::+ $(<$life:lifetime>)?),)*) => {
+        /// A method that a client may send.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub(crate) enum Request<'a> {
+            $($variant($($path)::+ $(<$life>)?),)*
+        }
+
+        impl<'a> Request<'a> {
+            /// Reads a method frame's payload. Bytes behind the arguments are an error.
+            #[inline]
+            pub(crate) fn decode(mut from: Reader<'a>) -> Result<Self, Unreadable> {
+                let class = from.u16().map_err(|Broken| Unreadable::Cut)?;
+                let method = from.u16().map_err(|Broken| Unreadable::Cut)?;
+                let id = (class, method);
+                let request = $(
+                    if id == <$($path)::+ $(::<$life>)? as Method<'a>>::ID {
+                        <$($path)::+ $(::<$life>)? as Method<'a>>::read(&mut from).map(Self::$variant)
+                    } else
+                )* { return Err(Unreadable::Unknown) };
+                match request {
+                    Ok(request) if from.is_empty() => Ok(request),
+                    Ok(_) | Err(Broken) => Err(Unreadable::Arguments(id)),
+                }
+            }
+
+            /// Class and method.
+            pub(crate) const fn id(&self) -> (u16, u16) {
+                match self {
+                    $(Self::$variant(_) => <$($path)::+ $(::<$life>)? as Method<'a>>::ID,)*
+                }
+            }
+
+            /// As the specification spells it.
+            pub(crate) const fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => <$($path)::+ $(::<$life>)? as Method<'a>>::NAME,)*
+                }
+            }
+
+            /// Appends the method's frame, as a client would send it.
+            #[cfg(any(test, fuzzing))]
+            pub(crate) fn encode(&self, to: &mut BytesMut, channel: u16) {
+                match self {
+                    $(Self::$variant(method) => super::method::frame(to, channel, method),)*
+                }
+            }
+        }
+    };
+}
+
+// The ones that come once per message stand first.
+requests! {
+    BasicPublish(basic::Publish<'a>),
+    BasicAck(basic::Ack),
+    BasicNack(basic::Nack),
+    BasicReject(basic::Reject),
+    BasicGet(basic::Get<'a>),
+    ConnectionStartOk(connection::StartOk<'a>),
+    ConnectionSecureOk(connection::SecureOk<'a>),
+    ConnectionTuneOk(connection::TuneOk),
+    ConnectionOpen(connection::Open<'a>),
+    ConnectionClose(connection::Close<'a>),
+    ConnectionCloseOk(connection::CloseOk),
+    ConnectionUpdateSecret(connection::UpdateSecret<'a>),
+    ChannelOpen(channel::Open<'a>),
+    ChannelFlow(channel::Flow),
+    ChannelFlowOk(channel::FlowOk),
+    ChannelClose(channel::Close<'a>),
+    ChannelCloseOk(channel::CloseOk),
+    AccessRequest(access::Request<'a>),
+    ExchangeDeclare(exchange::Declare<'a>),
+    ExchangeDelete(exchange::Delete<'a>),
+    ExchangeBind(exchange::Bind<'a>),
+    ExchangeUnbind(exchange::Unbind<'a>),
+    QueueDeclare(queue::Declare<'a>),
+    QueueBind(queue::Bind<'a>),
+    QueuePurge(queue::Purge<'a>),
+    QueueDelete(queue::Delete<'a>),
+    QueueUnbind(queue::Unbind<'a>),
+    BasicQos(basic::Qos),
+    BasicConsume(basic::Consume<'a>),
+    BasicCancel(basic::Cancel<'a>),
+    BasicCancelOk(basic::CancelOk<'a>),
+    BasicRecoverAsync(basic::RecoverAsync),
+    BasicRecover(basic::Recover),
+    ConfirmSelect(confirm::Select),
+    TxSelect(tx::Select),
+    TxCommit(tx::Commit),
+    TxRollback(tx::Rollback),
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::frame::{Head, payload};
+    use super::*;
+
+    fn round_trip(request: Request<'_>, channel: u16) {
+        let mut out = BytesMut::new();
+        request.encode(&mut out, channel);
+        let head = Head::peek(&out).unwrap();
+        assert_eq!((head.kind, head.channel, head.len()), (METHOD, channel, out.len()));
+        let (from, _) = payload(&out, head).unwrap();
+        assert_eq!(Request::decode(from), Ok(request));
+        let longer = [from.0, &[0]].concat();
+        assert_eq!(Request::decode(Reader(&longer)), Err(Unreadable::Arguments(request.id())));
+        for cut in 4..from.0.len() {
+            assert_eq!(Request::decode(Reader(&from.0[..cut])), Err(Unreadable::Arguments(request.id())));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn methods_survive_the_way_there_and_back(
+            a in proptest::collection::vec(any::<u8>(), 0..30),
+            b in proptest::collection::vec(any::<u8>(), 0..256),
+            n in any::<u64>(),
+            bits in any::<u8>(),
+            channel in any::<u16>(),
+        ) {
+            let (x, y, flags, table) = (Short(&a), Short(&b), Flags(bits), RawTable(&b));
+            let small = n as u16;
+            let wide = n as u32;
+            for request in [
+                Request::BasicPublish(basic::Publish { ticket: small, exchange: x, routing_key: y, flags }),
+                Request::BasicAck(basic::Ack { delivery: n, multiple: flags }),
+                Request::BasicNack(basic::Nack { delivery: n, flags }),
+                Request::BasicConsume(basic::Consume { ticket: 0, queue: x, tag: y, flags, arguments: table }),
+                Request::BasicQos(basic::Qos { prefetch_size: wide, prefetch_count: small, global: flags }),
+                Request::QueueDeclare(queue::Declare { ticket: small, queue: y, flags, arguments: table }),
+                Request::QueueUnbind(queue::Unbind {
+                    ticket: small, queue: x, exchange: y, routing_key: x, arguments: table,
+                }),
+                Request::ExchangeBind(exchange::Bind {
+                    ticket: 0, destination: x, source: y, routing_key: x, flags, arguments: table,
+                }),
+                Request::ConnectionStartOk(connection::StartOk {
+                    client_properties: table, mechanism: x, response: Long(&b), locale: x,
+                }),
+                Request::ConnectionTuneOk(connection::TuneOk {
+                    channel_max: small, frame_max: wide, heartbeat: small,
+                }),
+                Request::ChannelClose(channel::Close { code: small, text: y, class: small, method: small }),
+                Request::TxCommit(tx::Commit {}),
+            ] {
+                round_trip(request, channel);
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(
+            class in prop::sample::select(vec![10u16, 20, 30, 40, 50, 60, 85, 90, 7]),
+            method in 0u16..130,
+            rest in proptest::collection::vec(any::<u8>(), 0..100),
+        ) {
+            let mut bytes = class.to_be_bytes().to_vec();
+            bytes.extend(method.to_be_bytes());
+            bytes.extend(rest);
+            let _ = Request::decode(Reader(&bytes));
+        }
+    }
+
+    #[test]
+    fn what_no_client_sends_is_told_apart_from_broken_arguments() {
+        let decode = |bytes: &'static [u8]| Request::decode(Reader(bytes));
+        assert_eq!(decode(&[0, 60]), Err(Unreadable::Cut));
+        assert_eq!(decode(&[0, 60, 0, 60]), Err(Unreadable::Unknown));
+        assert_eq!(decode(&[0, 99, 0, 10]), Err(Unreadable::Unknown));
+        assert_eq!(decode(&[0, 60, 0, 80, 1]), Err(Unreadable::Arguments((60, 80))));
+    }
+}
