@@ -7,8 +7,12 @@
 //! ```
 
 mod api;
+#[cfg(test)]
+mod bed;
 mod cluster;
 mod connection;
+#[cfg(test)]
+mod tests;
 mod topics;
 
 use std::net::SocketAddr;
