@@ -13,11 +13,13 @@
 //!
 //! ```text
 //! kafka     pure: one cluster of 1..n brokers, a file per API key
+//! faults    pure: rules that make requests of both go wrong, and the record of what happened
 //! machine   what a pure broker is to its sockets: inputs, outputs, timers
 //! net       thin: listeners, streams, the clock
 //! ```
 
 pub mod amqp;
+pub mod faults;
 pub mod kafka;
 mod machine;
 mod net;

@@ -81,7 +81,9 @@ fn take(faults: &mut Faults, value: &Value) -> Result<()> {
                 add_all(faults, rules)?;
             }
             _ => {
-                return Err(bad(format!("`{field}` is not known beside `rules`; expected `seed` or `rules`")));
+                return Err(bad(format!(
+                    "`{field}` is not known beside `rules`; expected `seed` or `rules`"
+                )));
             }
         }
     }
@@ -102,7 +104,9 @@ fn rule(value: &Value) -> Result<Rule> {
         }
         Some(other) => return Err(wrong("request", other, "a name such as \"Produce\", or a list of names")),
         None => {
-            return Err(bad("`request` is missing; expected a name such as \"Produce\" or \"basic.publish\""));
+            return Err(bad(
+                "`request` is missing; expected a name such as \"Produce\" or \"basic.publish\"",
+            ));
         }
     };
     let action = match map.get("do") {
