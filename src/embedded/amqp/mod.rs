@@ -5,4 +5,6 @@
 //! wire          pure: frames, methods, properties, tables
 //! ```
 
+#[allow(dead_code, unused_imports, reason = "the connections that use it come next")]
+pub(crate) mod broker;
 pub(crate) mod wire;
