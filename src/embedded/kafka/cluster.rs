@@ -11,6 +11,7 @@ use kafka_protocol::protocol::HeaderVersion;
 use super::api::{self, Api, Code, Context};
 use super::connection::{Connection, Pending};
 use super::topics::Topics;
+use super::transactions::{TransactionSettings, Transactions};
 use crate::embedded::machine::{Clock, ConnectionId, Machine, Need, Output};
 use crate::{NodeId, Result, Timestamp, Topic};
 
@@ -27,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) auto_create_topics: bool,
     /// Partitions of a topic that does not say how many. Default 1.
     pub(crate) default_partitions: i32,
+    /// Of the transaction coordinator.
+    pub(crate) transactions: TransactionSettings,
 }
 
 impl Default for Settings {
@@ -37,6 +40,7 @@ impl Default for Settings {
             memory_limit: 1024 * 1024 * 1024,
             auto_create_topics: true,
             default_partitions: 1,
+            transactions: TransactionSettings::default(),
         }
     }
 }
@@ -60,6 +64,7 @@ pub(crate) struct Cluster {
     /// By number.
     pub(super) nodes: BTreeMap<NodeId, Node>,
     pub(super) topics: Topics,
+    pub(super) transactions: Transactions,
     connections: BTreeMap<ConnectionId, Connection>,
     woken: VecDeque<ConnectionId>,
     random: u64,
@@ -74,6 +79,7 @@ impl Cluster {
             .collect::<BTreeMap<_, _>>();
         Self {
             random: settings.seed,
+            transactions: Transactions::new(settings.transactions.clone()),
             settings,
             clock,
             nodes,
@@ -227,11 +233,12 @@ impl Machine for Cluster {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
+        self.transactions.handle_timeout(now);
+        self.write_markers(now);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        None
+        [self.transactions.poll_timeout()].into_iter().flatten().min()
     }
 
     fn poll_wake(&mut self) -> Option<ConnectionId> {

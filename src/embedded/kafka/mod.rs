@@ -3,6 +3,7 @@
 //! ```text
 //! cluster       pure: nodes, connections, the request loop, timers
 //! connection    pure: one client's stream: frames, the request in progress, unsent output
+//! transactions  pure: the transaction coordinator, producer ids
 //! api           one file per API key: versions, behaviour, what is left out
 //! ```
 
@@ -14,6 +15,7 @@ mod connection;
 #[cfg(test)]
 mod tests;
 mod topics;
+mod transactions;
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 pub(super) use kafka_protocol::ResponseError as Code;
-use kafka_protocol::messages::{ApiVersionsRequest, MetadataRequest};
+use kafka_protocol::messages::{ApiVersionsRequest, InitProducerIdRequest, MetadataRequest};
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Message, Request, StrBytes};
 
 use super::cluster::Cluster;
@@ -18,6 +18,7 @@ use crate::embedded::machine::{ConnectionId, Output};
 pub(super) use crate::kafka::shape::{Field, Shape, always, check, since};
 
 mod api_versions;
+mod init_producer_id;
 mod metadata;
 
 /// Who asks, where and when.
@@ -93,6 +94,7 @@ macro_rules! apis {
 apis! {
     MetadataRequest,
     ApiVersionsRequest,
+    InitProducerIdRequest,
 }
 
 trait Contains {
