@@ -10,6 +10,7 @@ use kafka_protocol::protocol::HeaderVersion;
 
 use super::api::{self, Api, Code, Context};
 use super::connection::{Connection, Pending};
+use super::groups::{Coordinators, GroupSettings, Groups};
 use super::topics::Topics;
 use super::transactions::{TransactionSettings, Transactions};
 use crate::embedded::machine::{Clock, ConnectionId, Machine, Need, Output};
@@ -30,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) default_partitions: i32,
     /// Of the transaction coordinator.
     pub(crate) transactions: TransactionSettings,
+    /// What groups are told.
+    pub(crate) groups: GroupSettings,
 }
 
 impl Default for Settings {
@@ -41,6 +44,7 @@ impl Default for Settings {
             auto_create_topics: true,
             default_partitions: 1,
             transactions: TransactionSettings::default(),
+            groups: GroupSettings::default(),
         }
     }
 }
@@ -65,6 +69,8 @@ pub(crate) struct Cluster {
     pub(super) nodes: BTreeMap<NodeId, Node>,
     pub(super) topics: Topics,
     pub(super) transactions: Transactions,
+    pub(super) groups: Groups,
+    pub(super) coordinators: Coordinators,
     connections: BTreeMap<ConnectionId, Connection>,
     woken: VecDeque<ConnectionId>,
     random: u64,
@@ -80,6 +86,8 @@ impl Cluster {
         Self {
             random: settings.seed,
             transactions: Transactions::new(settings.transactions.clone()),
+            groups: Groups::new(settings.groups.clone()),
+            coordinators: Coordinators::default(),
             settings,
             clock,
             nodes,

@@ -4,6 +4,7 @@
 //! cluster       pure: nodes, connections, the request loop, timers
 //! connection    pure: one client's stream: frames, the request in progress, unsent output
 //! transactions  pure: the transaction coordinator, producer ids
+//! groups        pure: coordinators, members, committed offsets
 //! api           one file per API key: versions, behaviour, what is left out
 //! ```
 
@@ -12,6 +13,7 @@ mod api;
 mod bed;
 mod cluster;
 mod connection;
+mod groups;
 #[cfg(test)]
 mod tests;
 mod topics;

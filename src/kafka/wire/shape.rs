@@ -18,6 +18,8 @@ pub(crate) enum Shape {
     Structs(&'static [Field]),
     /// An array of values of so many bytes, null or not.
     Values(usize),
+    /// An array of strings, null or not.
+    Texts,
     /// The known tagged fields of the struct that ends here; unknown ones are skipped. Without this, a struct has none.
     Tags(&'static [(u32, Field)]),
 }
@@ -130,6 +132,13 @@ impl<'a> Walk<'a> {
                     if self.bytes.len() == before {
                         return Err("an array of empty elements".to_owned());
                     }
+                }
+                Ok(())
+            }
+            Shape::Texts => {
+                // Each string takes at least the byte or two of its length.
+                for _ in 0..self.length(true)?.unwrap_or(0) {
+                    self.shape(Shape::Text)?;
                 }
                 Ok(())
             }

@@ -8,7 +8,10 @@ use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 pub(super) use kafka_protocol::ResponseError as Code;
-use kafka_protocol::messages::{ApiVersionsRequest, InitProducerIdRequest, MetadataRequest};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, DeleteGroupsRequest, FindCoordinatorRequest, InitProducerIdRequest, MetadataRequest,
+    OffsetCommitRequest, OffsetFetchRequest,
+};
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Message, Request, StrBytes};
 
 use super::cluster::Cluster;
@@ -18,8 +21,12 @@ use crate::embedded::machine::{ConnectionId, Output};
 pub(super) use crate::kafka::shape::{Field, Shape, always, check, since};
 
 mod api_versions;
+mod delete_groups;
+mod find_coordinator;
 mod init_producer_id;
 mod metadata;
+mod offset_commit;
+mod offset_fetch;
 
 /// Who asks, where and when.
 #[derive(Debug, Clone)]
@@ -93,8 +100,12 @@ macro_rules! apis {
 
 apis! {
     MetadataRequest,
+    OffsetCommitRequest,
+    OffsetFetchRequest,
+    FindCoordinatorRequest,
     ApiVersionsRequest,
     InitProducerIdRequest,
+    DeleteGroupsRequest,
 }
 
 trait Contains {
