@@ -26,3 +26,4 @@ mod net;
 
 pub use kafka::{Kafka, KafkaBuilder};
 pub use machine::ConnectionId;
+pub use net::Traffic;

@@ -13,6 +13,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, IoSlice};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -37,6 +38,32 @@ const READ_STEP: usize = 1024 * 1024;
 /// Slices given to one write.
 const SLICES: usize = 32;
 
+/// What went over a broker's connections since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Traffic {
+    /// Connections that clients made.
+    pub connections: u64,
+    /// Of these, those that are open now.
+    pub open: u64,
+    /// Bytes that clients sent.
+    pub bytes_in: u64,
+    /// Bytes that were sent to clients.
+    pub bytes_out: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    opened: AtomicU64,
+    closed: AtomicU64,
+    bytes_in: AtomicU64,
+    bytes_out: AtomicU64,
+}
+
+fn count(counter: &AtomicU64, n: usize) {
+    counter.fetch_add(n as u64, Ordering::Relaxed);
+}
+
 /// A machine and the tasks around it. Dropped, it stops them all.
 #[derive(Debug)]
 pub(crate) struct Driver<M> {
@@ -56,6 +83,7 @@ impl Drop for Abort {
 struct Shared<M> {
     state: Mutex<State<M>>,
     timer: Notify,
+    counters: Counters,
 }
 
 #[derive(Debug)]
@@ -106,6 +134,7 @@ impl<M: Machine> Driver<M> {
                 armed: None,
             }),
             timer: Notify::new(),
+            counters: Counters::default(),
         });
         let timer = Abort(tokio::spawn(run_timer(shared.clone())));
         Self { shared, tasks: Mutex::new(vec![timer]) }
@@ -128,6 +157,19 @@ impl<M: Machine> Driver<M> {
         S: AsyncRead + AsyncWrite + Send,
     {
         serve(self.shared.clone(), stream, node, peer)
+    }
+
+    /// What went over the connections so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let Counters { opened, closed, bytes_in, bytes_out } = &self.shared.counters;
+        let (closed, connections) = (read(closed), read(opened));
+        Traffic {
+            connections,
+            open: connections.saturating_sub(closed),
+            bytes_in: read(bytes_in),
+            bytes_out: read(bytes_out),
+        }
     }
 
     /// Looks at the machine, or gives it an input of another kind.
@@ -225,6 +267,7 @@ struct Opened<M: Machine> {
 
 impl<M: Machine> Drop for Opened<M> {
     fn drop(&mut self) {
+        count(&self.shared.counters.closed, 1);
         let mut state = self.shared.lock();
         state.connections.remove(&self.connection);
         self.shared.step(&mut state, |machine, now| machine.handle_close(self.connection, now));
@@ -236,6 +279,7 @@ where
     S: AsyncRead + AsyncWrite + Send,
 {
     let notify = Arc::new(Notify::new());
+    count(&shared.counters.opened, 1);
     let connection = {
         let mut state = shared.lock();
         let connection = ConnectionId(state.next);
@@ -283,12 +327,16 @@ where
         }
         tokio::select! {
             biased;
-            written = queue.write(&mut writer), if queue.size > 0 => if written.is_err() {
-                return;
+            written = queue.write(&mut writer), if queue.size > 0 => match written {
+                Ok(n) => count(&shared.counters.bytes_out, n),
+                Err(_) => return,
             },
             read = reader.read_buf(&mut input), if reading => match read {
                 Ok(0) | Err(_) => return,
-                Ok(_) => need = shared.with(|machine, now| machine.handle_input(connection, &mut input, now)),
+                Ok(n) => {
+                    count(&shared.counters.bytes_in, n);
+                    need = shared.with(|machine, now| machine.handle_input(connection, &mut input, now));
+                }
             },
             () = notify.notified() => if need.paused {
                 need = shared.with(|machine, now| machine.handle_input(connection, &mut input, now));
@@ -312,8 +360,8 @@ impl Queue {
         }
     }
 
-    /// Writes once. Cancel safe: what was not written stays.
-    async fn write<W: AsyncWrite + Unpin>(&mut self, writer: &mut W) -> io::Result<()> {
+    /// Writes once; how much. Cancel safe: what was not written stays.
+    async fn write<W: AsyncWrite + Unpin>(&mut self, writer: &mut W) -> io::Result<usize> {
         let written = {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let mut used = 0;
@@ -338,7 +386,7 @@ impl Queue {
                 left = 0;
             }
         }
-        Ok(())
+        Ok(written)
     }
 }
 

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 pub(crate) use cluster::{Cluster, Settings};
 
-use super::net::{self, Driver};
+use super::net::{self, Driver, Traffic};
 use crate::{Error, ErrorKind, NodeId, Result, Topic};
 
 /// The settings of an embedded Kafka cluster.
@@ -124,6 +124,12 @@ impl Kafka {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// What went over the brokers' connections so far.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.driver.traffic()
     }
 
     /// Lets so much time pass at once for the brokers: sessions expire, retention falls due, transactions time out.

@@ -200,3 +200,18 @@ async fn a_dropped_driver_stops_listening_and_cuts_its_connections() {
     });
     again.await.expect("nobody listens any more");
 }
+
+#[tokio::test]
+async fn traffic_is_counted() {
+    let driver = Driver::new(Echo::default());
+    let mut stream = connect(&driver);
+    stream.write_all(b"hello\n").await.unwrap();
+    assert_eq!(line(&mut stream).await, "hello\n");
+    let Traffic { connections, open, bytes_in, bytes_out } = driver.traffic();
+    assert_eq!((connections, open, bytes_in, bytes_out), (1, 1, 6, 6));
+    drop(stream);
+    while driver.traffic().open > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(driver.traffic().connections, 1);
+}
