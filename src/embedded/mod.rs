@@ -16,6 +16,7 @@
 //! faults    pure: rules that make requests of both go wrong, and the record of what happened
 //! machine   what a pure broker is to its sockets: inputs, outputs, timers
 //! net       thin: listeners, streams, the clock
+//! sim       a network in memory, drawn from a seed
 //! ```
 
 pub mod amqp;
@@ -23,6 +24,7 @@ pub mod faults;
 pub mod kafka;
 mod machine;
 mod net;
+pub mod sim;
 
 pub use kafka::{Kafka, KafkaBuilder};
 pub use machine::ConnectionId;

@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::machine::{Clock, ConnectionId, Machine, Need, Output};
+use super::sim;
 use crate::{NodeId, Timestamp};
 
 /// Connections of one listener at once; one more is closed at once.
@@ -146,6 +147,12 @@ impl<M: Machine> Driver<M> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
     }
 
+    /// Serves those who connect over a simulated network as clients of `node`.
+    pub(crate) fn listen_on(&self, listener: sim::Listener, node: NodeId) {
+        let task = Abort(tokio::spawn(accept_on(self.shared.clone(), listener, node)));
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(task);
+    }
+
     /// Serves one stream as a connection to `node` until either side ends it. Dropping the future cuts the connection.
     pub(crate) fn serve<S>(
         &self,
@@ -255,6 +262,25 @@ async fn accept<M: Machine>(shared: Arc<Shared<M>>, listener: TcpListener, node:
                 // Out of descriptors, most likely: those of others come free.
                 Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
             },
+        }
+    }
+}
+
+async fn accept_on<M: Machine>(shared: Arc<Shared<M>>, mut listener: sim::Listener, node: NodeId) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            Some(_) = connections.join_next() => {}
+            incoming = listener.accept() => {
+                let Some(incoming) = incoming else { return };
+                if connections.len() < MAX_CONNECTIONS
+                    && shared.lock().machine.accepts(node)
+                    && let Some((stream, peer)) = incoming.accept()
+                {
+                    connections.spawn(serve(shared.clone(), stream, node, peer));
+                }
+            }
         }
     }
 }

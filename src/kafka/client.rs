@@ -18,10 +18,11 @@ use tokio::time::Instant;
 use super::cluster::{Cluster, PartitionView, TopicUpdate};
 use super::consumer::ConsumerBuilder;
 use super::errors;
+use super::nature::Nature;
 use super::producer::ProducerBuilder;
 use super::wire::link::LinkSettings;
 use super::wire::{Address, Connect, Link, Tcp, parse_bootstrap};
-use crate::{Error, ErrorKind, LeaderEpoch, NodeId, Partition, Result, Topic};
+use crate::{Error, ErrorKind, LeaderEpoch, NodeId, Partition, Result, Timestamp, Topic};
 
 /// How long a topic that is asked for without creating it may take to appear.
 pub(crate) const TOPIC_WAIT: Duration = Duration::from_secs(2);
@@ -62,6 +63,7 @@ pub struct ClientBuilder {
     request_timeout: Duration,
     max_response_size: usize,
     connector: Arc<dyn Connect>,
+    nature: Nature,
 }
 
 impl ClientBuilder {
@@ -93,6 +95,20 @@ impl ClientBuilder {
     /// Opens connections by other means than plain TCP: a proxy, a tunnel, a simulated network.
     pub fn connector(mut self, connector: impl Connect) -> Self {
         self.connector = Arc::new(connector);
+        self
+    }
+
+    /// Where the time of day comes from: the timestamps of records without one. Default: the system's clock. All other
+    /// times are measured on the runtime's own clock, which tests may pause.
+    pub fn wall_clock(mut self, read: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        self.nature = self.nature.with_clock(read);
+        self
+    }
+
+    /// Draws all random choices from this seed, so that a run can be repeated: the partitions of records without a key.
+    /// Default: a seed of the system's.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.nature = self.nature.with_seed(seed);
         self
     }
 
@@ -132,6 +148,7 @@ impl ClientBuilder {
                 max_response_size: self.max_response_size,
                 connector: self.connector,
             },
+            nature: self.nature,
             bootstrap,
             cluster: Mutex::default(),
             slots: Mutex::default(),
@@ -162,6 +179,7 @@ impl Client {
             request_timeout: Duration::from_secs(30),
             max_response_size: 100 << 20,
             connector: Arc::new(Tcp),
+            nature: Nature::default(),
         }
     }
 
@@ -210,9 +228,10 @@ impl Client {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) settings: LinkSettings,
+    pub(crate) nature: Nature,
     bootstrap: Vec<Address>,
     cluster: Mutex<Cluster>,
-    slots: Mutex<HashMap<(NodeId, Lane), Arc<Slot>>>,
+    slots: Mutex<BTreeMap<(NodeId, Lane), Arc<Slot>>>,
     /// The number of the next lane.
     lanes: AtomicU64,
     pub(crate) coordinators: Mutex<HashMap<String, NodeId>>,
@@ -223,7 +242,7 @@ pub(crate) struct Inner {
 
 /// Which of the connections to a broker. A broker answers one request of a connection at a time, so a fetch that waits for
 /// records holds up whatever stands behind it: each consumer fetches on a lane of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Lane(u64);
 
 impl Lane {

@@ -24,6 +24,7 @@
 //! consumer    partitions assigned by hand, committed offsets of a group without membership
 //! group       a group's coordinator and committed offsets
 //! offsets     first, last and by time
+//! nature      the time of day and chance, both can be given
 //! cluster     pure: who leads what, when to ask again
 //! wire        one connection: framing, versions, timeouts; all that touches rskafka
 //! ```
@@ -34,6 +35,7 @@ mod cluster;
 pub mod consumer;
 mod errors;
 mod group;
+mod nature;
 mod offsets;
 pub mod producer;
 mod wire;

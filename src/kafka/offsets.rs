@@ -72,7 +72,7 @@ impl Inner {
         let mut none = Vec::new();
         let mut last: Option<Error> = None;
         while !left.is_empty() {
-            let mut by_leader: HashMap<NodeId, Vec<Place>> = HashMap::new();
+            let mut by_leader: BTreeMap<NodeId, Vec<Place>> = BTreeMap::new();
             let mut again = Vec::new();
             for place in left {
                 match self.cluster().leader(&place.0, place.1) {

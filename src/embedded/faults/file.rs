@@ -11,8 +11,8 @@ use super::rule::Rule;
 use crate::{Error, ErrorKind, NodeId, Result};
 
 const FIELDS: &[&str] = &[
-    "request", "do", "name", "client", "broker", "topic", "queue", "nth", "every", "first", "chance",
-    "after_ms", "until_ms",
+    "request", "do", "name", "client", "broker", "topic", "queue", "group", "nth", "every", "first",
+    "chance", "after_ms", "until_ms",
 ];
 const ACTIONS: &str = "error, delay_ms, drop_answer, drop_request, cut_answer, hold, answer_twice, stall_ms, kill, \
                        restart_ms, isolate_ms, move_leader, move_coordinator, expire_session, close_channel, \
@@ -114,8 +114,10 @@ fn rule(value: &Value) -> Result<Rule> {
         None => return Err(bad(format!("`do` is missing; expected {ACTIONS}"))),
     };
     let mut rule = Rule::new(&requests, action)?;
-    if map.contains_key("topic") && map.contains_key("queue") {
-        return Err(bad("`topic` and `queue` are both given; a rule has one of them"));
+    let places: Vec<&str> =
+        ["topic", "queue", "group"].into_iter().filter(|k| map.contains_key(*k)).collect();
+    if let [a, b, ..] = places.as_slice() {
+        return Err(bad(format!("`{a}` and `{b}` are both given; a rule has one of topic, queue, group")));
     }
     let firing: Vec<&str> =
         ["nth", "every", "first", "chance"].into_iter().filter(|k| map.contains_key(*k)).collect();
@@ -130,8 +132,10 @@ fn rule(value: &Value) -> Result<Rule> {
     if let Some(client) = text(map, "client")? {
         rule = rule.client(client);
     }
-    if let Some(place) = text(map, "topic")?.or(text(map, "queue")?) {
-        rule = rule.topic(place);
+    for field in places {
+        if let Some(place) = text(map, field)? {
+            rule = rule.topic(place);
+        }
     }
     if let Some(value) = map.get("broker") {
         rule = rule.broker(node("broker", value)?);

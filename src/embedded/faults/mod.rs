@@ -43,7 +43,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) client_id: Option<&'a str>,
     /// What it is.
     pub(crate) kind: Kind,
-    /// The topics, or the queues, exchanges and routing keys that it names.
+    /// The topics, groups and transactional ids, or the queues, exchanges and routing keys that it names.
     pub(crate) places: &'a [&'a str],
 }
 
@@ -73,7 +73,7 @@ pub struct Met {
     pub connection: ConnectionId,
     /// The client id or connection name.
     pub client: Option<String>,
-    /// The topics, or the queues, exchanges and routing keys that it named.
+    /// The topics, groups and transactional ids, or the queues, exchanges and routing keys that it named.
     pub places: Vec<String>,
 }
 

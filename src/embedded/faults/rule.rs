@@ -109,6 +109,11 @@ impl Rule {
         self
     }
 
+    /// Only requests that name this group or transactional id. A `*` at the end stands for any rest.
+    pub fn group(self, id: impl Into<String>) -> Self {
+        self.topic(id)
+    }
+
     /// Only requests that name this queue or exchange; for `basic.publish` the exchange or the routing key. A `*` at the end
     /// stands for any rest.
     pub fn queue(self, queue: impl Into<String>) -> Self {

@@ -9,10 +9,12 @@ use kafka_protocol::messages::ApiVersionsRequest;
 use kafka_protocol::protocol::HeaderVersion;
 
 use super::api::{self, Api, Code, Context};
+use super::carry::Carrier;
 use super::connection::{Connection, Pending};
 use super::groups::{Coordinators, GroupSettings, Groups};
 use super::topics::Topics;
 use super::transactions::{TransactionSettings, Transactions};
+use crate::embedded::faults::Faults;
 use crate::embedded::machine::{Clock, ConnectionId, Machine, Need, Output};
 use crate::{NodeId, Result, Timestamp, Topic};
 
@@ -74,6 +76,7 @@ pub(crate) struct Cluster {
     connections: BTreeMap<ConnectionId, Connection>,
     woken: VecDeque<ConnectionId>,
     random: u64,
+    pub(super) carrier: Carrier,
 }
 
 impl Cluster {
@@ -88,6 +91,7 @@ impl Cluster {
             transactions: Transactions::new(settings.transactions.clone()),
             groups: Groups::new(settings.groups.clone()),
             coordinators: Coordinators::default(),
+            carrier: Carrier::default(),
             settings,
             clock,
             nodes,
@@ -157,11 +161,36 @@ impl Cluster {
         if flexible {
             head.extend_from_slice(&[0]);
         }
-        state.send(head.freeze());
-        for chunk in chunks {
-            state.send(chunk);
-        }
+        chunks.insert(0, head.freeze());
+        self.carry(connection, chunks);
+    }
+
+    /// The driver is to look at a connection.
+    pub(super) fn wake(&mut self, connection: ConnectionId) {
         self.woken.push_back(connection);
+    }
+
+    /// Cuts all connections to a broker.
+    pub(super) fn end_all(&mut self, node: NodeId) {
+        for (connection, state) in &mut self.connections {
+            if state.node == node {
+                state.end(Output::Reset);
+                self.woken.push_back(*connection);
+            }
+        }
+    }
+
+    /// Puts these faults in force.
+    pub(crate) fn set_faults(&mut self, faults: Faults, now: Instant) {
+        self.carrier = Carrier::new(faults);
+        self.carrier.faults.handle_start(now);
+    }
+
+    /// The faults in force, to be asked or changed.
+    pub(crate) fn faults<T>(&mut self, with: impl FnOnce(&mut Faults) -> T) -> T {
+        let result = with(&mut self.carrier.faults);
+        self.release();
+        result
     }
 
     /// Ends a connection.
@@ -195,6 +224,7 @@ impl Cluster {
             version: head.pending.version,
             pending: head.pending,
             now,
+            struck: false,
         };
         if head.unknown_version {
             let refusal = ApiVersionsRequest::default().refuse(Code::UnsupportedVersion, 0);
@@ -238,15 +268,17 @@ impl Machine for Cluster {
 
     fn handle_close(&mut self, connection: ConnectionId, _now: Instant) {
         self.connections.remove(&connection);
+        self.carry_close(connection);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
+        self.carry_timeout(now);
         self.transactions.handle_timeout(now);
         self.write_markers(now);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.transactions.poll_timeout()].into_iter().flatten().min()
+        [self.transactions.poll_timeout(), self.carrier.poll_timeout()].into_iter().flatten().min()
     }
 
     fn poll_wake(&mut self) -> Option<ConnectionId> {

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
 
+use super::carry::Fate;
 use crate::NodeId;
 use crate::embedded::machine::{Need, Output, take_frame};
 
@@ -38,6 +39,12 @@ pub(super) struct Connection {
     pub(super) client_id: Option<StrBytes>,
     /// The request whose answer is awaited.
     pub(super) pending: Option<Pending>,
+    /// What is to happen to its answer.
+    pub(super) fate: Option<Fate>,
+    /// An answer that leaves later.
+    pub(super) kept: Option<Vec<Bytes>>,
+    /// Nothing is sent for a while.
+    pub(super) stalled: bool,
     output: VecDeque<Bytes>,
     unsent: usize,
     ended: Option<Output>,
@@ -52,6 +59,9 @@ impl Connection {
             peer,
             client_id: None,
             pending: None,
+            fate: None,
+            kept: None,
+            stalled: false,
             output: VecDeque::new(),
             unsent: 0,
             ended: None,
@@ -61,7 +71,11 @@ impl Connection {
 
     /// May the next frame be taken?
     pub(super) fn is_ready(&self) -> bool {
-        self.pending.is_none() && self.ended.is_none() && self.unsent < UNSENT_LIMIT
+        self.pending.is_none()
+            && self.kept.is_none()
+            && !self.stalled
+            && self.ended.is_none()
+            && self.unsent < UNSENT_LIMIT
     }
 
     /// Takes one frame from `input`, without its length.
@@ -110,10 +124,15 @@ impl Connection {
             self.unsent = 0;
         }
         self.pending = None;
+        self.kept = None;
+        self.stalled = false;
         self.ended.get_or_insert(how);
     }
 
     pub(super) fn poll_output(&mut self) -> Output {
+        if self.stalled {
+            return Output::Pending;
+        }
         match self.output.pop_front() {
             Some(bytes) => {
                 self.unsent -= bytes.len();

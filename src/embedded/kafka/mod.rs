@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cluster       pure: nodes, connections, the request loop, timers
+//! carry         pure: carries out faults on requests
 //! connection    pure: one client's stream: frames, the request in progress, unsent output
 //! transactions  pure: the transaction coordinator, producer ids
 //! groups        pure: coordinators, members, committed offsets
@@ -11,6 +12,7 @@
 mod api;
 #[cfg(test)]
 mod bed;
+mod carry;
 mod cluster;
 mod connection;
 mod groups;
@@ -24,8 +26,11 @@ use std::time::Duration;
 
 pub(crate) use cluster::{Cluster, Settings};
 
+use super::faults::Faults;
+use super::machine::Clock;
 use super::net::{self, Driver, Traffic};
-use crate::{Error, ErrorKind, NodeId, Result, Topic};
+use super::sim::Network;
+use crate::{Error, ErrorKind, NodeId, Result, Timestamp, Topic};
 
 /// The settings of an embedded Kafka cluster.
 #[derive(Debug, Clone)]
@@ -35,6 +40,7 @@ pub struct KafkaBuilder {
     port: u16,
     topics: Vec<(String, i32)>,
     settings: Settings,
+    faults: Faults,
 }
 
 impl KafkaBuilder {
@@ -56,18 +62,63 @@ impl KafkaBuilder {
         self
     }
 
-    /// Starts the brokers on 127.0.0.1, on tasks of the current tokio runtime.
+    /// The seed of every random choice of the brokers: ids of topics, members, producers. Default 0.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.settings.seed = seed;
+        self
+    }
+
+    /// The faults that are in force from the beginning. Default: none.
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    /// Starts the brokers on a simulated network, as hosts `kafka-1`, `kafka-2` and so on with the port 9092, on tasks of
+    /// the current tokio runtime. Their wall clock begins at a fixed time, [`Kafka::WALL`].
     ///
     /// # Errors
-    /// - [`ErrorKind::Config`]: a setting is wrong; the message names it.
-    /// - [`ErrorKind::Connect`]: a port is taken.
-    pub async fn start(self) -> Result<Kafka> {
+    /// [`ErrorKind::Config`]: a setting is wrong; the message names it.
+    pub fn start_on(self, network: &Network) -> Result<Kafka> {
+        self.check()?;
+        let names = (1..=self.brokers).map(|n| (NodeId(i32::from(n)), format!("kafka-{n}"), 9092));
+        let nodes: Vec<(NodeId, String, u16)> = names.collect();
+        let bootstrap =
+            nodes.iter().map(|(_, host, port)| format!("{host}:{port}")).collect::<Vec<_>>().join(",");
+        let clock = Clock { wall: Kafka::WALL, ..net::clock() };
+        let driver = Driver::new(self.cluster(nodes.clone(), clock)?);
+        for (node, host, port) in nodes {
+            driver.listen_on(network.listen(&host, port), node);
+        }
+        Ok(Kafka { driver, addresses: Vec::new(), bootstrap })
+    }
+
+    fn check(&self) -> Result<()> {
         if !(1..=100).contains(&self.brokers) {
             return Err(Error::new(
                 ErrorKind::Config,
                 format!("brokers is {}; expected 1 to 100", self.brokers),
             ));
         }
+        Ok(())
+    }
+
+    fn cluster(self, nodes: Vec<(NodeId, String, u16)>, clock: Clock) -> Result<Cluster> {
+        let mut cluster = Cluster::new(self.settings, nodes, clock);
+        for (name, partitions) in &self.topics {
+            cluster.create_topic(&Topic::new(name)?, *partitions)?;
+        }
+        cluster.set_faults(self.faults, clock.at);
+        Ok(cluster)
+    }
+
+    /// Starts the brokers on 127.0.0.1, on tasks of the current tokio runtime.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::Config`]: a setting is wrong; the message names it.
+    /// - [`ErrorKind::Connect`]: a port is taken.
+    pub async fn start(self) -> Result<Kafka> {
+        self.check()?;
         let mut listeners = Vec::new();
         let mut nodes = Vec::new();
         for i in 0..self.brokers {
@@ -87,17 +138,14 @@ impl KafkaBuilder {
             nodes.push((node, address.ip().to_string(), address.port()));
             listeners.push((listener, node, address));
         }
-        let mut cluster = Cluster::new(self.settings, nodes, net::clock());
-        for (name, partitions) in &self.topics {
-            cluster.create_topic(&Topic::new(name)?, *partitions)?;
-        }
-        let driver = Driver::new(cluster);
-        let mut addresses = Vec::new();
+        let driver = Driver::new(self.cluster(nodes, net::clock())?);
+        let mut addresses: Vec<SocketAddr> = Vec::new();
         for (listener, node, address) in listeners {
             driver.listen(listener, node);
             addresses.push(address);
         }
-        Ok(Kafka { driver, addresses })
+        let bootstrap = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        Ok(Kafka { driver, addresses, bootstrap })
     }
 }
 
@@ -106,21 +154,31 @@ impl KafkaBuilder {
 pub struct Kafka {
     driver: Driver<Cluster>,
     addresses: Vec<SocketAddr>,
+    bootstrap: String,
 }
 
 impl Kafka {
+    /// Where the wall clock of brokers on a simulated network begins: 2023-11-14T22:13:20Z.
+    pub const WALL: Timestamp = Timestamp(1_700_000_000_000);
+
     /// The settings, with their defaults.
     pub fn builder() -> KafkaBuilder {
-        KafkaBuilder { brokers: 1, port: 0, topics: Vec::new(), settings: Settings::default() }
+        KafkaBuilder {
+            brokers: 1,
+            port: 0,
+            topics: Vec::new(),
+            settings: Settings::default(),
+            faults: Faults::default(),
+        }
     }
 
     /// The brokers' addresses as clients want them: `127.0.0.1:41234,127.0.0.1:41235`.
     #[must_use]
     pub fn bootstrap(&self) -> String {
-        self.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+        self.bootstrap.clone()
     }
 
-    /// The brokers' addresses, in the order of their numbers.
+    /// The brokers' addresses, in the order of their numbers. On a simulated network there are none.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
@@ -130,6 +188,20 @@ impl Kafka {
     #[must_use]
     pub fn traffic(&self) -> Traffic {
         self.driver.traffic()
+    }
+
+    /// Looks at the faults in force or changes them: adds rules, releases what is held, asks what happened.
+    ///
+    /// ```no_run
+    /// # fn example(kafka: &muslin::embedded::Kafka) -> muslin::Result<()> {
+    /// use muslin::embedded::faults::{Action, Rule};
+    ///
+    /// kafka.faults(|faults| faults.add(Rule::new("Produce", Action::DropAnswer)?.nth(1)))?;
+    /// let met = kafka.faults(|faults| faults.met().cloned().collect::<Vec<_>>());
+    /// # Ok(()) }
+    /// ```
+    pub fn faults<T>(&self, with: impl FnOnce(&mut Faults) -> T) -> T {
+        self.driver.with(|cluster, _| cluster.faults(with))
     }
 
     /// Lets so much time pass at once for the brokers: sessions expire, retention falls due, transactions time out.

@@ -16,7 +16,7 @@
 //! [`poll_commit`](Book::poll_commit) gives.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -297,7 +297,7 @@ impl Book {
         leader: impl Fn(&Topic, Partition) -> Option<NodeId>,
         free: impl Fn(NodeId) -> bool,
     ) -> (Vec<Fetch>, Vec<Topic>) {
-        let mut asks: HashMap<NodeId, Vec<Ask>> = HashMap::new();
+        let mut asks: BTreeMap<NodeId, Vec<Ask>> = BTreeMap::new();
         let mut leaderless = Vec::new();
         if self.closed {
             return (Vec::new(), leaderless);

@@ -1,7 +1,7 @@
 //! Drives the book: fetches from the leaders, finds lost offsets, commits.
 #![allow(clippy::disallowed_methods, reason = "this file drives the machine: it reads the clock and sleeps")]
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -137,11 +137,13 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         if commit.is_none() && shared.group.is_some() {
             wake_at = wake_at.min(commit_at);
         }
+        // In one order always, so that a run can be repeated; what is seldom stands first, so that it never starves.
         let event = tokio::select! {
-            Some((fetch, answer)) = calls.next(), if !calls.is_empty() => Event::Fetched(fetch, answer),
+            biased;
+            result = until(&mut commit) => Event::Committed(result),
             found = until(&mut resets) => Event::Reset(found),
             () = until(&mut refresh) => Event::Refreshed,
-            result = until(&mut commit) => Event::Committed(result),
+            Some((fetch, answer)) = calls.next(), if !calls.is_empty() => Event::Fetched(fetch, answer),
             () = shared.work.notified() => Event::Woken,
             () = tokio::time::sleep_until(wake_at) => Event::Woken,
         };
@@ -288,7 +290,7 @@ fn handle(shared: &Shared, fetch: &Fetch, answer: Result<FetchResponse>) -> Vec<
             return stale;
         }
     };
-    let mut left: HashMap<Place, &Ask> = fetch.asks.iter().map(|ask| (ask.place.clone(), ask)).collect();
+    let mut left: BTreeMap<Place, &Ask> = fetch.asks.iter().map(|ask| (ask.place.clone(), ask)).collect();
     for t in answer.responses {
         let Ok(topic) = Topic::new(t.topic.0.as_str()) else { continue };
         for p in t.partitions {

@@ -379,7 +379,9 @@ impl Accumulator {
 
     /// The topics that have records here.
     pub(crate) fn topics(&self) -> Vec<Topic> {
-        self.topics.keys().cloned().collect()
+        let mut topics: Vec<Topic> = self.topics.keys().cloned().collect();
+        topics.sort();
+        topics
     }
 
     /// What leaves now: of each partition at most one batch, to its leader; a broker for which `free` is false gets

@@ -17,10 +17,9 @@ mod record;
 mod sender;
 mod sequence;
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
@@ -197,7 +196,6 @@ impl ProducerBuilder {
                 buffer_memory: self.buffer_memory,
                 max_block: self.max_block,
                 max_request_size: self.max_request_size,
-                random: AtomicU64::new(RandomState::new().build_hasher().finish() | 1),
             }),
         })
     }
@@ -209,9 +207,8 @@ fn spawn(shared: Arc<Shared>) {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the moment of an enqueue")]
-fn now() -> (Instant, Timestamp) {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    (Instant::now(), Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)))
+fn now() -> Instant {
+    Instant::now()
 }
 
 /// A producer. Cheap to clone; when the last clone is dropped, what is queued is still sent.
@@ -226,7 +223,6 @@ struct Handle {
     buffer_memory: usize,
     max_block: Duration,
     max_request_size: usize,
-    random: AtomicU64,
 }
 
 impl Drop for Handle {
@@ -314,14 +310,15 @@ impl Producer {
                 }
             }
         };
-        let (now, clock) = now();
-        let timestamp = record.timestamp.unwrap_or(clock);
+        let now = now();
+        let nature = &shared.client.inner.nature;
+        let timestamp = record.timestamp.unwrap_or_else(|| nature.wall());
         let appended = {
             let mut accumulator = lock(&shared.accumulator);
             // Under the lock: a record that enters after the driver's last look would never leave.
             self.check_open()?;
             accumulator
-                .append(&record, partitions, permits as usize, timestamp, now.into_std(), || self.draw())?
+                .append(&record, partitions, permits as usize, timestamp, now.into_std(), || nature.draw())?
         };
         // The accumulator gives it back with the batch's outcome.
         permit.forget();
@@ -400,14 +397,6 @@ impl Producer {
 
     fn check_open(&self) -> Result<()> {
         if self.handle.shared.closing.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
-    }
-
-    /// A number for spreading records without a key: SplitMix64 over a counter with a random start.
-    fn draw(&self) -> u64 {
-        let mut z = self.handle.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }
 

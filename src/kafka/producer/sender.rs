@@ -160,10 +160,12 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             Some(at) => at.min(refresh_at),
             None => refresh_at,
         };
+        // In one order always, so that a run can be repeated; what is seldom stands first, so that it never starves.
         let event = tokio::select! {
-            Some((node, answers)) = calls.next(), if !calls.is_empty() => Event::Answers(node, answers),
+            biased;
             () = until(&mut refresh) => Event::Refreshed,
             result = until(&mut identity) => Event::Identity(result),
+            Some((node, answers)) = calls.next(), if !calls.is_empty() => Event::Answers(node, answers),
             () = shared.wake.notified() => Event::Woken,
             () = tokio::time::sleep_until(sleep_until) => Event::Woken,
         };

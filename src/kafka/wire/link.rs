@@ -115,10 +115,19 @@ impl Link {
         if !self.is_open() {
             return Err(name(Error::new(ErrorKind::Disconnected, Fault::Broken.to_string())));
         }
-        match timeout(limit, self.messenger.request(Call(request))).await {
+        // The answer first: what came before the stream broke counts.
+        let answer = async {
+            tokio::select! {
+                biased;
+                answer = self.messenger.request(Call(request)) => answer.map_err(translate::<R>),
+                () = self.switch.broken() => Err(
+                    Error::new(ErrorKind::Disconnected, Fault::Broken.to_string()).ambiguous(),
+                ),
+            }
+        };
+        match timeout(limit, answer).await {
             Ok(Ok(answer)) => Ok(answer.0),
             Ok(Err(e)) => {
-                let e = translate::<R>(e);
                 if e.kind() == ErrorKind::Disconnected {
                     self.switch.break_stream();
                 }

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
 use super::connect::Io;
 use super::frame::{Fault, Watch};
@@ -30,6 +31,7 @@ struct SwitchState {
     broken: AtomicBool,
     reader: AtomicWaker,
     writer: AtomicWaker,
+    calls: Notify,
 }
 
 impl Switch {
@@ -38,6 +40,18 @@ impl Switch {
         self.0.broken.store(true, Ordering::Release);
         self.0.reader.wake();
         self.0.writer.wake();
+        self.0.calls.notify_waiters();
+    }
+
+    /// Waits until the stream is broken. Those that wait are woken in the order in which they came; the messenger would
+    /// wake them in the random order of its map, and no run could be repeated.
+    pub(crate) async fn broken(&self) {
+        let call = self.0.calls.notified();
+        tokio::pin!(call);
+        call.as_mut().enable();
+        if !self.is_broken() {
+            call.await;
+        }
     }
 
     pub(crate) fn is_broken(&self) -> bool {
@@ -163,6 +177,41 @@ impl AsyncWrite for WireStream {
         if let Some(e) = this.broken() {
             return Poll::Ready(Err(e));
         }
+        let written = this.poll_put(cx, data);
+        this.broken_by(written)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        this.switch.0.writer.register(cx.waker());
+        if let Some(e) = this.broken() {
+            return Poll::Ready(Err(e));
+        }
+        let flushed = match this.poll_drain(cx) {
+            Poll::Ready(Ok(())) => Pin::new(&mut this.io).poll_flush(cx),
+            other => other,
+        };
+        this.broken_by(flushed)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(this.poll_drain(cx))?;
+        Pin::new(&mut this.io).poll_shutdown(cx)
+    }
+}
+
+impl WireStream {
+    /// A write that failed: the peer is gone.
+    fn broken_by<T>(&self, result: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if matches!(result, Poll::Ready(Err(_))) {
+            self.switch.break_stream();
+        }
+        result
+    }
+
+    fn poll_put(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self;
         if this.write.len() + data.len() <= WRITE_JOIN {
             this.write.extend_from_slice(data);
             return Poll::Ready(Ok(data.len()));
@@ -185,22 +234,6 @@ impl AsyncWrite for WireStream {
                 return Poll::Ready(Ok(n - kept_len));
             }
         }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        this.switch.0.writer.register(cx.waker());
-        if let Some(e) = this.broken() {
-            return Poll::Ready(Err(e));
-        }
-        ready!(this.poll_drain(cx))?;
-        Pin::new(&mut this.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        ready!(this.poll_drain(cx))?;
-        Pin::new(&mut this.io).poll_shutdown(cx)
     }
 }
 

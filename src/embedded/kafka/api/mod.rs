@@ -14,6 +14,7 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Message, Request, StrBytes};
 
+use super::carry::Struck;
 use super::cluster::Cluster;
 use super::connection::Pending;
 use crate::NodeId;
@@ -38,6 +39,8 @@ pub(super) struct Context {
     pub(super) version: i16,
     pub(super) pending: Pending,
     pub(super) now: Instant,
+    /// The faults have had their say.
+    pub(super) struck: bool,
 }
 
 /// What a handler gives back.
@@ -117,8 +120,8 @@ impl Contains for kafka_protocol::protocol::VersionRange {
     }
 }
 
-fn run<R: Api>(cluster: &mut Cluster, context: &Context, body: Bytes) {
-    let request = match decode::<R>(body, context.version) {
+fn run<R: Api + 'static>(cluster: &mut Cluster, context: &Context, body: Bytes) {
+    let request = match decode::<R>(body.clone(), context.version) {
         Ok(request) => request,
         Err(why) => {
             tracing::debug!(connection = ?context.connection, api = R::KEY, version = context.version, why, "a malformed request; the connection ends");
@@ -126,6 +129,13 @@ fn run<R: Api>(cluster: &mut Cluster, context: &Context, body: Bytes) {
             return;
         }
     };
+    if !context.struck {
+        match cluster.strike::<R>(context, &request, &body) {
+            Struck::Work => {}
+            Struck::Done => return,
+        }
+    }
+    drop(body);
     match request.handle(cluster, context) {
         Reply::Now(response) => cluster.answer::<R>(context.connection, &response),
         Reply::Later => {}
@@ -133,6 +143,7 @@ fn run<R: Api>(cluster: &mut Cluster, context: &Context, body: Bytes) {
             if let Some(state) = cluster.connection(context.connection) {
                 state.pending = None;
             }
+            cluster.carry_nothing(context.connection);
         }
     }
 }

@@ -1,0 +1,79 @@
+//! What a client takes from nature: the time of day and chance. Both can be given, so that a run can be repeated.
+#![allow(clippy::disallowed_methods, reason = "this file reads the system's clock where no other is given")]
+
+use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use crate::Timestamp;
+
+/// The time of day, and the seed of random choices.
+#[derive(Clone)]
+pub(crate) struct Nature {
+    clock: Option<Arc<dyn Fn() -> Timestamp + Send + Sync>>,
+    drawn: Arc<AtomicU64>,
+}
+
+impl Default for Nature {
+    fn default() -> Self {
+        Self { clock: None, drawn: Arc::new(RandomState::new().build_hasher().finish().into()) }
+    }
+}
+
+impl fmt::Debug for Nature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let clock = if self.clock.is_some() { "given" } else { "system" };
+        f.debug_struct("Nature").field("clock", &clock).finish_non_exhaustive()
+    }
+}
+
+impl Nature {
+    pub(crate) fn with_clock(mut self, read: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        self.clock = Some(Arc::new(read));
+        self
+    }
+
+    pub(crate) fn with_seed(mut self, seed: u64) -> Self {
+        self.drawn = Arc::new(seed.into());
+        self
+    }
+
+    /// The time of day.
+    pub(crate) fn wall(&self) -> Timestamp {
+        match &self.clock {
+            Some(read) => read(),
+            None => {
+                let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+                Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+            }
+        }
+    }
+
+    /// A random number: SplitMix64.
+    pub(crate) fn draw(&self) -> u64 {
+        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+        let mut z = self.drawn.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_seed_gives_one_row_of_numbers() {
+        let row = |seed| {
+            let nature = Nature::default().with_seed(seed);
+            std::array::from_fn::<u64, 8, _>(|_| nature.draw())
+        };
+        assert_eq!(row(5), row(5));
+        assert_ne!(row(5), row(6));
+        assert!(Nature::default().wall() > Timestamp(1_600_000_000_000));
+        assert_eq!(Nature::default().with_clock(|| Timestamp(4)).wall(), Timestamp(4));
+    }
+}
