@@ -13,6 +13,7 @@
 //!
 //! ```text
 //! kafka     pure: one cluster of 1..n brokers, a file per API key
+//! amqp      pure: one RabbitMQ, a file per class of methods
 //! faults    pure: rules that make requests of both go wrong, and the record of what happened
 //! machine   what a pure broker is to its sockets: inputs, outputs, timers
 //! net       thin: listeners, streams, the clock
@@ -26,6 +27,7 @@ mod machine;
 mod net;
 pub mod sim;
 
+pub use amqp::{ConnectionState, QueueState, Rabbit, RabbitBuilder};
 pub use kafka::{Kafka, KafkaBuilder};
 pub use machine::ConnectionId;
 pub use net::Traffic;

@@ -58,6 +58,14 @@ pub(crate) use settings::{Settings, User};
 use crate::embedded::ConnectionId;
 use crate::embedded::machine::Clock;
 
+/// What a queue holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Depth {
+    pub(crate) ready: u64,
+    pub(crate) unsettled: u64,
+    pub(crate) consumers: u64,
+}
+
 /// See the module's head.
 #[derive(Debug)]
 pub(crate) struct Broker {
@@ -83,6 +91,15 @@ impl Broker {
     /// 530 NOT_ALLOWED where it does not exist or the user has no access.
     pub(crate) fn open_vhost(&self, user: &[u8], vhost: &[u8]) -> Result<VhostKey, Refusal> {
         Err(Refusal::not_allowed(""))
+    }
+
+    /// TEMP
+    pub(crate) fn find_vhost(&self, name: &[u8]) -> Result<VhostKey, Refusal> {
+        Err(Refusal::not_allowed(""))
+    }
+    /// TEMP
+    pub(crate) fn queue_depth(&self, vhost: VhostKey, name: &[u8]) -> Option<Depth> {
+        None
     }
 
     pub(crate) fn declare_exchange(

@@ -81,7 +81,7 @@ pub(crate) fn snippet(payload: &[u8]) -> String {
 }
 
 /// Printable Latin-1 stands as a string, everything else as numbers.
-fn erlang(bytes: &[u8]) -> String {
+pub(crate) fn erlang(bytes: &[u8]) -> String {
     let printable = |b: &u8| matches!(b, 8..=13 | 27 | 32..=126 | 160..);
     if bytes.is_empty() {
         return "<<>>".to_owned();

@@ -13,8 +13,6 @@ use super::frame::{self, METHOD};
 pub(crate) trait Method<'a>: Sized {
     /// Class and method.
     const ID: (u16, u16);
-    /// As the specification spells it: `queue.declare-ok`.
-    const NAME: &'static str;
     /// Reads the arguments.
     fn read(from: &mut Reader<'a>) -> Result<Self, Broken>;
     /// Appends the arguments.
@@ -33,15 +31,12 @@ pub(crate) fn frame<'a, M: Method<'a>>(to: &mut BytesMut, channel: u16, method: 
 
 macro_rules! classes {
     ($($class:ident = $class_id:literal {
-        $($name:ident $(<$life:lifetime>)? = $id:literal $text:literal {
+        $($name:ident $(<$life:lifetime>)? = $id:literal {
             $($field:ident: $type:ty),* $(,)?
         } $([$($flag:ident = $bit:literal),*])?)*
     })*) => {$(
         pub(crate) mod $class {
             use super::*;
-
-            /// The class's number.
-            pub(crate) const CLASS: u16 = $class_id;
 
             $(
                 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -55,7 +50,6 @@ macro_rules! classes {
 
                 impl<'a> Method<'a> for $name $(<$life>)? {
                     const ID: (u16, u16) = ($class_id, $id);
-                    const NAME: &'static str = $text;
 
                     #[inline]
                     #[allow(unused_variables, reason = "some methods have no arguments")]
@@ -76,118 +70,118 @@ macro_rules! classes {
 
 classes! {
     connection = 10 {
-        Start<'a> = 10 "connection.start" {
+        Start<'a> = 10 {
             major: u8, minor: u8, server_properties: RawTable<'a>, mechanisms: Long<'a>, locales: Long<'a>,
         }
-        StartOk<'a> = 11 "connection.start-ok" {
+        StartOk<'a> = 11 {
             client_properties: RawTable<'a>, mechanism: Short<'a>, response: Long<'a>, locale: Short<'a>,
         }
-        Secure<'a> = 20 "connection.secure" { challenge: Long<'a> }
-        SecureOk<'a> = 21 "connection.secure-ok" { response: Long<'a> }
-        Tune = 30 "connection.tune" { channel_max: u16, frame_max: u32, heartbeat: u16 }
-        TuneOk = 31 "connection.tune-ok" { channel_max: u16, frame_max: u32, heartbeat: u16 }
-        Open<'a> = 40 "connection.open" { virtual_host: Short<'a>, reserved_1: Short<'a>, reserved_2: Flags }
-        OpenOk<'a> = 41 "connection.open-ok" { reserved: Short<'a> }
-        Close<'a> = 50 "connection.close" { code: u16, text: Short<'a>, class: u16, method: u16 }
-        CloseOk = 51 "connection.close-ok" {}
-        Blocked<'a> = 60 "connection.blocked" { reason: Short<'a> }
-        Unblocked = 61 "connection.unblocked" {}
-        UpdateSecret<'a> = 70 "connection.update-secret" { secret: Long<'a>, reason: Short<'a> }
-        UpdateSecretOk = 71 "connection.update-secret-ok" {}
+        SecureOk<'a> = 21 { response: Long<'a> }
+        Tune = 30 { channel_max: u16, frame_max: u32, heartbeat: u16 }
+        TuneOk = 31 { channel_max: u16, frame_max: u32, heartbeat: u16 }
+        Open<'a> = 40 { virtual_host: Short<'a>, reserved_1: Short<'a>, reserved_2: Flags }
+        OpenOk<'a> = 41 { reserved: Short<'a> }
+        Close<'a> = 50 { code: u16, text: Short<'a>, class: u16, method: u16 }
+        CloseOk = 51 {}
+        Blocked<'a> = 60 { reason: Short<'a> }
+        Unblocked = 61 {}
+        UpdateSecret<'a> = 70 { secret: Long<'a>, reason: Short<'a> }
+        UpdateSecretOk = 71 {}
     }
     channel = 20 {
-        Open<'a> = 10 "channel.open" { reserved: Short<'a> }
-        OpenOk<'a> = 11 "channel.open-ok" { reserved: Long<'a> }
-        Flow = 20 "channel.flow" { active: Flags }
-        FlowOk = 21 "channel.flow-ok" { active: Flags }
-        Close<'a> = 40 "channel.close" { code: u16, text: Short<'a>, class: u16, method: u16 }
-        CloseOk = 41 "channel.close-ok" {}
+        Open<'a> = 10 { reserved: Short<'a> }
+        OpenOk<'a> = 11 { reserved: Long<'a> }
+        Flow = 20 { active: Flags }
+        FlowOk = 21 { active: Flags }
+        Close<'a> = 40 { code: u16, text: Short<'a>, class: u16, method: u16 }
+        CloseOk = 41 {}
     }
     access = 30 {
-        Request<'a> = 10 "access.request" { realm: Short<'a>, flags: Flags }
-        RequestOk = 11 "access.request-ok" { ticket: u16 }
+        Request<'a> = 10 { realm: Short<'a>, flags: Flags }
+        RequestOk = 11 { ticket: u16 }
     }
     exchange = 40 {
-        Declare<'a> = 10 "exchange.declare" {
+        Declare<'a> = 10 {
             ticket: u16, exchange: Short<'a>, kind: Short<'a>, flags: Flags, arguments: RawTable<'a>,
         } [PASSIVE = 1, DURABLE = 2, AUTO_DELETE = 4, INTERNAL = 8, NO_WAIT = 16]
-        DeclareOk = 11 "exchange.declare-ok" {}
-        Delete<'a> = 20 "exchange.delete" { ticket: u16, exchange: Short<'a>, flags: Flags }
+        DeclareOk = 11 {}
+        Delete<'a> = 20 { ticket: u16, exchange: Short<'a>, flags: Flags }
             [IF_UNUSED = 1, NO_WAIT = 2]
-        DeleteOk = 21 "exchange.delete-ok" {}
-        Bind<'a> = 30 "exchange.bind" {
+        DeleteOk = 21 {}
+        Bind<'a> = 30 {
             ticket: u16, destination: Short<'a>, source: Short<'a>, routing_key: Short<'a>, flags: Flags,
             arguments: RawTable<'a>,
         } [NO_WAIT = 1]
-        BindOk = 31 "exchange.bind-ok" {}
-        Unbind<'a> = 40 "exchange.unbind" {
+        BindOk = 31 {}
+        Unbind<'a> = 40 {
             ticket: u16, destination: Short<'a>, source: Short<'a>, routing_key: Short<'a>, flags: Flags,
             arguments: RawTable<'a>,
         } [NO_WAIT = 1]
-        UnbindOk = 51 "exchange.unbind-ok" {}
+        UnbindOk = 51 {}
     }
     queue = 50 {
-        Declare<'a> = 10 "queue.declare" {
+        Declare<'a> = 10 {
             ticket: u16, queue: Short<'a>, flags: Flags, arguments: RawTable<'a>,
         } [PASSIVE = 1, DURABLE = 2, EXCLUSIVE = 4, AUTO_DELETE = 8, NO_WAIT = 16]
-        DeclareOk<'a> = 11 "queue.declare-ok" { queue: Short<'a>, messages: u32, consumers: u32 }
-        Bind<'a> = 20 "queue.bind" {
+        DeclareOk<'a> = 11 { queue: Short<'a>, messages: u32, consumers: u32 }
+        Bind<'a> = 20 {
             ticket: u16, queue: Short<'a>, exchange: Short<'a>, routing_key: Short<'a>, flags: Flags,
             arguments: RawTable<'a>,
         } [NO_WAIT = 1]
-        BindOk = 21 "queue.bind-ok" {}
-        Purge<'a> = 30 "queue.purge" { ticket: u16, queue: Short<'a>, flags: Flags } [NO_WAIT = 1]
-        PurgeOk = 31 "queue.purge-ok" { messages: u32 }
-        Delete<'a> = 40 "queue.delete" { ticket: u16, queue: Short<'a>, flags: Flags }
+        BindOk = 21 {}
+        Purge<'a> = 30 { ticket: u16, queue: Short<'a>, flags: Flags } [NO_WAIT = 1]
+        PurgeOk = 31 { messages: u32 }
+        Delete<'a> = 40 { ticket: u16, queue: Short<'a>, flags: Flags }
             [IF_UNUSED = 1, IF_EMPTY = 2, NO_WAIT = 4]
-        DeleteOk = 41 "queue.delete-ok" { messages: u32 }
-        Unbind<'a> = 50 "queue.unbind" {
+        DeleteOk = 41 { messages: u32 }
+        Unbind<'a> = 50 {
             ticket: u16, queue: Short<'a>, exchange: Short<'a>, routing_key: Short<'a>, arguments: RawTable<'a>,
         }
-        UnbindOk = 51 "queue.unbind-ok" {}
+        UnbindOk = 51 {}
     }
     basic = 60 {
-        Qos = 10 "basic.qos" { prefetch_size: u32, prefetch_count: u16, global: Flags }
-        QosOk = 11 "basic.qos-ok" {}
-        Consume<'a> = 20 "basic.consume" {
+        Qos = 10 { prefetch_size: u32, prefetch_count: u16, global: Flags }
+        QosOk = 11 {}
+        Consume<'a> = 20 {
             ticket: u16, queue: Short<'a>, tag: Short<'a>, flags: Flags, arguments: RawTable<'a>,
-        } [NO_LOCAL = 1, NO_ACK = 2, EXCLUSIVE = 4, NO_WAIT = 8]
-        ConsumeOk<'a> = 21 "basic.consume-ok" { tag: Short<'a> }
-        Cancel<'a> = 30 "basic.cancel" { tag: Short<'a>, flags: Flags } [NO_WAIT = 1]
-        CancelOk<'a> = 31 "basic.cancel-ok" { tag: Short<'a> }
-        Publish<'a> = 40 "basic.publish" {
+        } // Bit 0 is `no_local`, which RabbitMQ does not look at.
+            [NO_ACK = 2, EXCLUSIVE = 4, NO_WAIT = 8]
+        ConsumeOk<'a> = 21 { tag: Short<'a> }
+        Cancel<'a> = 30 { tag: Short<'a>, flags: Flags } [NO_WAIT = 1]
+        CancelOk<'a> = 31 { tag: Short<'a> }
+        Publish<'a> = 40 {
             ticket: u16, exchange: Short<'a>, routing_key: Short<'a>, flags: Flags,
         } [MANDATORY = 1, IMMEDIATE = 2]
-        Return<'a> = 50 "basic.return" {
+        Return<'a> = 50 {
             code: u16, text: Short<'a>, exchange: Short<'a>, routing_key: Short<'a>,
         }
-        Deliver<'a> = 60 "basic.deliver" {
+        Deliver<'a> = 60 {
             tag: Short<'a>, delivery: u64, redelivered: Flags, exchange: Short<'a>, routing_key: Short<'a>,
         }
-        Get<'a> = 70 "basic.get" { ticket: u16, queue: Short<'a>, flags: Flags } [NO_ACK = 1]
-        GetOk<'a> = 71 "basic.get-ok" {
+        Get<'a> = 70 { ticket: u16, queue: Short<'a>, flags: Flags } [NO_ACK = 1]
+        GetOk<'a> = 71 {
             delivery: u64, redelivered: Flags, exchange: Short<'a>, routing_key: Short<'a>, messages: u32,
         }
-        GetEmpty<'a> = 72 "basic.get-empty" { reserved: Short<'a> }
-        Ack = 80 "basic.ack" { delivery: u64, multiple: Flags }
-        Reject = 90 "basic.reject" { delivery: u64, requeue: Flags }
-        RecoverAsync = 100 "basic.recover-async" { requeue: Flags }
-        Recover = 110 "basic.recover" { requeue: Flags }
-        RecoverOk = 111 "basic.recover-ok" {}
+        GetEmpty<'a> = 72 { reserved: Short<'a> }
+        Ack = 80 { delivery: u64, multiple: Flags }
+        Reject = 90 { delivery: u64, requeue: Flags }
+        RecoverAsync = 100 { requeue: Flags }
+        Recover = 110 { requeue: Flags }
+        RecoverOk = 111 {}
         // Bit 0: multiple; bit 1: requeue.
-        Nack = 120 "basic.nack" { delivery: u64, flags: Flags }
+        Nack = 120 { delivery: u64, flags: Flags }
     }
     confirm = 85 {
-        Select = 10 "confirm.select" { no_wait: Flags }
-        SelectOk = 11 "confirm.select-ok" {}
+        Select = 10 { no_wait: Flags }
+        SelectOk = 11 {}
     }
     tx = 90 {
-        Select = 10 "tx.select" {}
-        SelectOk = 11 "tx.select-ok" {}
-        Commit = 20 "tx.commit" {}
-        CommitOk = 21 "tx.commit-ok" {}
-        Rollback = 30 "tx.rollback" {}
-        RollbackOk = 31 "tx.rollback-ok" {}
+        Select = 10 {}
+        SelectOk = 11 {}
+        Commit = 20 {}
+        CommitOk = 21 {}
+        Rollback = 30 {}
+        RollbackOk = 31 {}
     }
 }
 
@@ -232,13 +226,6 @@ macro_rules! requests {
             pub(crate) const fn id(&self) -> (u16, u16) {
                 match self {
                     $(Self::$variant(_) => <$($path)::+ $(::<$life>)? as Method<'a>>::ID,)*
-                }
-            }
-
-            /// As the specification spells it.
-            pub(crate) const fn name(&self) -> &'static str {
-                match self {
-                    $(Self::$variant(_) => <$($path)::+ $(::<$life>)? as Method<'a>>::NAME,)*
                 }
             }
 

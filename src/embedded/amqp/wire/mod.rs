@@ -17,5 +17,5 @@ pub(crate) mod method;
 pub(crate) mod properties;
 pub(crate) mod table;
 
-pub(crate) use field::{Broken, Flags, Long, RawTable, Reader, Short};
+pub(crate) use field::{Flags, Long, RawTable, Reader, Short};
 pub(crate) use properties::Properties;
