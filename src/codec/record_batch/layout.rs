@@ -18,42 +18,42 @@
 //! ```
 
 /// Bytes before the records.
-pub(super) const HEADER_LEN: usize = 61;
+pub(crate) const HEADER_LEN: usize = 61;
 /// Bytes up to and including the batch length, which does not count them.
-pub(super) const LENGTH_END: usize = 12;
+pub(crate) const LENGTH_END: usize = 12;
 /// The smallest batch length: a header without records.
-pub(super) const MIN_LENGTH: usize = HEADER_LEN - LENGTH_END;
+pub(crate) const MIN_LENGTH: usize = HEADER_LEN - LENGTH_END;
 /// The smallest record: seven numbers of one byte.
-pub(super) const MIN_RECORD_LEN: usize = 7;
+pub(crate) const MIN_RECORD_LEN: usize = 7;
 /// The format this module reads and writes.
-pub(super) const MAGIC: u8 = 2;
+pub(crate) const MAGIC: u8 = 2;
 
-pub(super) const BASE_OFFSET: usize = 0;
-pub(super) const LENGTH: usize = 8;
-pub(super) const LEADER_EPOCH: usize = 12;
-pub(super) const MAGIC_AT: usize = 16;
-pub(super) const CRC: usize = 17;
-pub(super) const ATTRIBUTES: usize = 21;
-pub(super) const LAST_OFFSET_DELTA: usize = 23;
-pub(super) const BASE_TIMESTAMP: usize = 27;
-pub(super) const MAX_TIMESTAMP: usize = 35;
-pub(super) const PRODUCER_ID: usize = 43;
-pub(super) const PRODUCER_EPOCH: usize = 51;
-pub(super) const BASE_SEQUENCE: usize = 53;
-pub(super) const RECORD_COUNT: usize = 57;
+pub(crate) const BASE_OFFSET: usize = 0;
+pub(crate) const LENGTH: usize = 8;
+pub(crate) const LEADER_EPOCH: usize = 12;
+pub(crate) const MAGIC_AT: usize = 16;
+pub(crate) const CRC: usize = 17;
+pub(crate) const ATTRIBUTES: usize = 21;
+pub(crate) const LAST_OFFSET_DELTA: usize = 23;
+pub(crate) const BASE_TIMESTAMP: usize = 27;
+pub(crate) const MAX_TIMESTAMP: usize = 35;
+pub(crate) const PRODUCER_ID: usize = 43;
+pub(crate) const PRODUCER_EPOCH: usize = 51;
+pub(crate) const BASE_SEQUENCE: usize = 53;
+pub(crate) const RECORD_COUNT: usize = 57;
 
-pub(super) const CODEC_MASK: u16 = 0b111;
-pub(super) const APPEND_TIME: u16 = 1 << 3;
-pub(super) const TRANSACTIONAL: u16 = 1 << 4;
-pub(super) const CONTROL: u16 = 1 << 5;
-pub(super) const DELETE_HORIZON: u16 = 1 << 6;
+pub(crate) const CODEC_MASK: u16 = 0b111;
+pub(crate) const APPEND_TIME: u16 = 1 << 3;
+pub(crate) const TRANSACTIONAL: u16 = 1 << 4;
+pub(crate) const CONTROL: u16 = 1 << 5;
+pub(crate) const DELETE_HORIZON: u16 = 1 << 6;
 
 /// A batch's header as bytes. Its length is in its type, so that a field's place is checked when it compiles.
-pub(super) type Header = [u8; HEADER_LEN];
+pub(crate) type Header = [u8; HEADER_LEN];
 
 /// The `N` bytes at `AT`.
 #[inline(always)]
-pub(super) fn get<const AT: usize, const N: usize>(header: &Header) -> [u8; N] {
+pub(crate) fn get<const AT: usize, const N: usize>(header: &Header) -> [u8; N] {
     const { assert!(AT + N <= HEADER_LEN) };
     let mut bytes = [0; N];
     bytes.copy_from_slice(&header[AT..AT + N]);
@@ -62,13 +62,13 @@ pub(super) fn get<const AT: usize, const N: usize>(header: &Header) -> [u8; N] {
 
 /// Sets the `N` bytes at `AT`.
 #[inline(always)]
-pub(super) fn set<const AT: usize, const N: usize>(header: &mut Header, bytes: [u8; N]) {
+pub(crate) fn set<const AT: usize, const N: usize>(header: &mut Header, bytes: [u8; N]) {
     const { assert!(AT + N <= HEADER_LEN) };
     header[AT..AT + N].copy_from_slice(&bytes);
 }
 
 /// CRC-32C (Castagnoli, RFC 3720), as the batch carries it.
 #[inline]
-pub(super) fn crc32c(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }

@@ -28,7 +28,7 @@
 
 mod builder;
 mod control;
-mod layout;
+pub(crate) mod layout;
 mod list;
 mod record;
 mod view;

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::ApiVersionsRequest;
-use kafka_protocol::protocol::HeaderVersion;
+use kafka_protocol::protocol::{HeaderVersion, StrBytes};
 
+use super::api::Waiting;
 use super::api::{self, Api, Code, Context};
 use super::carry::Carrier;
 use super::connection::{Connection, Pending};
@@ -16,7 +17,7 @@ use super::topics::Topics;
 use super::transactions::{TransactionSettings, Transactions};
 use crate::embedded::faults::Faults;
 use crate::embedded::machine::{Clock, ConnectionId, Machine, Need, Output};
-use crate::{NodeId, Result, Timestamp, Topic};
+use crate::{NodeId, Timestamp};
 
 /// How the cluster behaves, beside what topics and groups are told.
 #[derive(Debug, Clone)]
@@ -31,6 +32,8 @@ pub(crate) struct Settings {
     pub(crate) auto_create_topics: bool,
     /// Partitions of a topic that does not say how many. Default 1.
     pub(crate) default_partitions: i32,
+    /// Are clients sent to the replica of their rack (`RackAwareReplicaSelector`)? Default false, as the real broker.
+    pub(crate) rack_aware_fetch: bool,
     /// Of the transaction coordinator.
     pub(crate) transactions: TransactionSettings,
     /// What groups are told.
@@ -45,6 +48,7 @@ impl Default for Settings {
             memory_limit: 1024 * 1024 * 1024,
             auto_create_topics: true,
             default_partitions: 1,
+            rack_aware_fetch: false,
             transactions: TransactionSettings::default(),
             groups: GroupSettings::default(),
         }
@@ -60,6 +64,17 @@ pub(super) struct Node {
     pub(super) port: u16,
     /// A killed one takes no connections and leads nothing.
     pub(super) alive: bool,
+    /// It is cut off: its connections hang, the others take over what it led.
+    pub(super) isolated: bool,
+    /// `broker.rack`.
+    pub(super) rack: Option<String>,
+}
+
+impl Node {
+    /// Is it up, and reached?
+    pub(super) fn is_up(&self) -> bool {
+        self.alive && !self.isolated
+    }
 }
 
 /// All brokers of one cluster, without their sockets.
@@ -67,9 +82,13 @@ pub(super) struct Node {
 pub(crate) struct Cluster {
     pub(super) settings: Settings,
     pub(super) clock: Clock,
+    /// `cluster.id`.
+    pub(super) id: StrBytes,
     /// By number.
     pub(super) nodes: BTreeMap<NodeId, Node>,
     pub(super) topics: Topics,
+    /// Fetches that wait.
+    pub(super) fetches: Waiting,
     pub(super) transactions: Transactions,
     pub(super) groups: Groups,
     pub(super) coordinators: Coordinators,
@@ -84,10 +103,11 @@ impl Cluster {
     pub(crate) fn new(settings: Settings, nodes: Vec<(NodeId, String, u16)>, clock: Clock) -> Self {
         let nodes = nodes
             .into_iter()
-            .map(|(id, host, port)| (id, Node { id, host, port, alive: true }))
+            .map(|(id, host, port)| (id, Node { id, host, port, alive: true, isolated: false, rack: None }))
             .collect::<BTreeMap<_, _>>();
-        Self {
+        let mut cluster = Self {
             random: settings.seed,
+            id: StrBytes::default(),
             transactions: Transactions::new(settings.transactions.clone()),
             groups: Groups::new(settings.groups.clone()),
             coordinators: Coordinators::default(),
@@ -96,18 +116,12 @@ impl Cluster {
             clock,
             nodes,
             topics: Topics::default(),
+            fetches: Waiting::default(),
             connections: BTreeMap::new(),
             woken: VecDeque::new(),
-        }
-    }
-
-    /// Creates a topic, replicated on up to three brokers.
-    ///
-    /// # Errors
-    /// [`crate::ErrorKind::Conflict`] where it exists, [`crate::ErrorKind::Config`] for a wrong number of partitions.
-    pub(crate) fn create_topic(&mut self, topic: &Topic, partitions: i32) -> Result<()> {
-        let _ = (topic, partitions);
-        Ok(())
+        };
+        cluster.id = cluster.draw_id();
+        cluster
     }
 
     /// The wall time at `now`.
@@ -122,6 +136,19 @@ impl Cluster {
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
+    }
+
+    /// A random id as Kafka writes them: 22 characters of URL-safe base64.
+    fn draw_id(&mut self) -> StrBytes {
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        let mut bits = (u128::from(self.draw()) << 64) | u128::from(self.draw());
+        let mut text = String::with_capacity(22);
+        for _ in 0..22 {
+            let index = (bits & 63) as usize;
+            text.push(ALPHABET.get(index).copied().map_or('A', char::from));
+            bits >>= 6;
+        }
+        text.into()
     }
 
     /// Answers the request for which a handler said [`Reply::Later`](super::api::Reply::Later). Where the connection
@@ -144,16 +171,33 @@ impl Cluster {
         pending: Pending,
         response: &R::Response,
     ) {
-        let Some(state) = self.connections.get_mut(&connection) else { return };
-        let flexible = R::Response::header_version(pending.version) >= 1;
         let mut chunks = Vec::new();
-        let encoded = R::write_body(response, pending.version, &mut chunks);
+        if let Err(error) = R::write_body(response, pending.version, &mut chunks) {
+            tracing::error!(error, api = R::KEY, "an answer could not be written");
+            return self.end(connection, Output::Reset);
+        }
+        self.write_encoded::<R>(connection, pending, chunks);
+    }
+
+    /// As [`answer`](Self::answer), of a body that is encoded already.
+    pub(super) fn answer_encoded<R: Api>(&mut self, connection: ConnectionId, body: Vec<Bytes>) {
+        let Some(state) = self.connections.get_mut(&connection) else { return };
+        match state.pending {
+            Some(pending) if pending.key == R::KEY => {
+                state.pending = None;
+                self.write_encoded::<R>(connection, pending, body);
+            }
+            _ => {}
+        }
+    }
+
+    /// Writes an answer whose body is encoded.
+    fn write_encoded<R: Api>(&mut self, connection: ConnectionId, pending: Pending, mut chunks: Vec<Bytes>) {
+        let flexible = R::Response::header_version(pending.version) >= 1;
         let size = chunks.iter().map(Bytes::len).sum::<usize>() + 4 + usize::from(flexible);
-        let Some(size) = i32::try_from(size).ok().filter(|_| encoded.is_ok()) else {
-            tracing::error!(error = ?encoded.err(), api = R::KEY, "an answer could not be written");
-            state.end(Output::Reset);
-            self.woken.push_back(connection);
-            return;
+        let Ok(size) = i32::try_from(size) else {
+            tracing::error!(size, api = R::KEY, "an answer is too large");
+            return self.end(connection, Output::Reset);
         };
         let mut head = BytesMut::with_capacity(9);
         head.extend_from_slice(&size.to_be_bytes());
@@ -267,18 +311,22 @@ impl Machine for Cluster {
     }
 
     fn handle_close(&mut self, connection: ConnectionId, _now: Instant) {
+        self.fetches.remove(connection);
         self.connections.remove(&connection);
         self.carry_close(connection);
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         self.carry_timeout(now);
+        self.end_fetches(now);
         self.transactions.handle_timeout(now);
         self.write_markers(now);
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        [self.transactions.poll_timeout(), self.carrier.poll_timeout()].into_iter().flatten().min()
+        let due =
+            [self.fetches.next_deadline(), self.transactions.poll_timeout(), self.carrier.poll_timeout()];
+        due.into_iter().flatten().min()
     }
 
     fn poll_wake(&mut self) -> Option<ConnectionId> {

@@ -4,6 +4,7 @@
 //! cluster       pure: nodes, connections, the request loop, timers
 //! carry         pure: carries out faults on requests
 //! connection    pure: one client's stream: frames, the request in progress, unsent output
+//! topics        pure: topics and their configuration; log: a partition's records; nodes: who leads what
 //! transactions  pure: the transaction coordinator, producer ids
 //! groups        pure: coordinators, members, committed offsets
 //! api           one file per API key: versions, behaviour, what is left out
@@ -14,8 +15,11 @@ mod api;
 mod bed;
 mod carry;
 mod cluster;
+mod configs;
 mod connection;
 mod groups;
+mod log;
+mod nodes;
 #[cfg(test)]
 mod tests;
 mod topics;

@@ -9,8 +9,9 @@ use std::time::Instant;
 use bytes::{Buf, Bytes, BytesMut};
 pub(super) use kafka_protocol::ResponseError as Code;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, DeleteGroupsRequest, FindCoordinatorRequest, InitProducerIdRequest, MetadataRequest,
-    OffsetCommitRequest, OffsetFetchRequest,
+    ApiVersionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, FetchRequest,
+    FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetFetchRequest, ProduceRequest,
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Message, Request, StrBytes};
 
@@ -22,12 +23,19 @@ use crate::embedded::machine::{ConnectionId, Output};
 pub(super) use crate::kafka::shape::{Field, Shape, always, check, since};
 
 mod api_versions;
+mod create_topics;
 mod delete_groups;
+mod delete_topics;
+mod fetch;
 mod find_coordinator;
 mod init_producer_id;
+mod list_offsets;
 mod metadata;
 mod offset_commit;
 mod offset_fetch;
+mod produce;
+
+pub(super) use fetch::Waiting;
 
 /// Who asks, where and when.
 #[derive(Debug, Clone)]
@@ -49,6 +57,8 @@ pub(super) enum Reply<R> {
     Now(R),
     /// The handler kept the connection's number and calls [`Cluster::answer`] when the answer is known.
     Later,
+    /// The answer's body, encoded.
+    Encoded(Vec<Bytes>),
     /// No answer at all (Produce with acks=0); the next request is taken.
     Never,
 }
@@ -102,11 +112,16 @@ macro_rules! apis {
 }
 
 apis! {
+    ProduceRequest,
+    FetchRequest,
+    ListOffsetsRequest,
     MetadataRequest,
     OffsetCommitRequest,
     OffsetFetchRequest,
     FindCoordinatorRequest,
     ApiVersionsRequest,
+    CreateTopicsRequest,
+    DeleteTopicsRequest,
     InitProducerIdRequest,
     DeleteGroupsRequest,
 }
@@ -138,6 +153,7 @@ fn run<R: Api + 'static>(cluster: &mut Cluster, context: &Context, body: Bytes) 
     drop(body);
     match request.handle(cluster, context) {
         Reply::Now(response) => cluster.answer::<R>(context.connection, &response),
+        Reply::Encoded(body) => cluster.answer_encoded::<R>(context.connection, body),
         Reply::Later => {}
         Reply::Never => {
             if let Some(state) = cluster.connection(context.connection) {
