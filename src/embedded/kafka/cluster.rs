@@ -13,6 +13,7 @@ use super::api::{self, Api, Code, Context};
 use super::carry::Carrier;
 use super::connection::{Connection, Pending};
 use super::groups::{Coordinators, GroupSettings, Groups};
+use super::security::{Admission, SecuritySettings, Session, Users};
 use super::topics::Topics;
 use super::transactions::{TransactionSettings, Transactions};
 use crate::embedded::faults::Faults;
@@ -36,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) rack_aware_fetch: bool,
     /// Of the transaction coordinator.
     pub(crate) transactions: TransactionSettings,
+    /// Who may speak.
+    pub(crate) security: SecuritySettings,
     /// What groups are told.
     pub(crate) groups: GroupSettings,
 }
@@ -50,6 +53,7 @@ impl Default for Settings {
             default_partitions: 1,
             rack_aware_fetch: false,
             transactions: TransactionSettings::default(),
+            security: SecuritySettings::default(),
             groups: GroupSettings::default(),
         }
     }
@@ -92,8 +96,9 @@ pub(crate) struct Cluster {
     pub(super) transactions: Transactions,
     pub(super) groups: Groups,
     pub(super) coordinators: Coordinators,
-    connections: BTreeMap<ConnectionId, Connection>,
-    woken: VecDeque<ConnectionId>,
+    pub(super) users: Users,
+    pub(super) connections: BTreeMap<ConnectionId, Connection>,
+    pub(super) woken: VecDeque<ConnectionId>,
     random: u64,
     pub(super) carrier: Carrier,
 }
@@ -119,8 +124,14 @@ impl Cluster {
             fetches: Waiting::default(),
             connections: BTreeMap::new(),
             woken: VecDeque::new(),
+            users: Users::default(),
         };
         cluster.id = cluster.draw_id();
+        let users = std::mem::take(&mut cluster.settings.security.users);
+        for (name, password) in &users {
+            let salts = [cluster.draw(), cluster.draw(), cluster.draw(), cluster.draw()];
+            cluster.users.add(name, password, salts);
+        }
         cluster
     }
 
@@ -249,8 +260,17 @@ impl Cluster {
         self.connections.get_mut(&connection)
     }
 
+    /// May this request be handled? If not, its refusal ends the connection.
+    pub(super) fn admission(&self, context: &Context) -> Admission {
+        let state = self.connections.get(&context.connection);
+        state.map_or(Admission::Close, |state| state.session.admits(context.pending.key, context.now))
+    }
+
     fn handle_frame(&mut self, connection: ConnectionId, frame: Bytes, now: Instant) {
         let Some(state) = self.connections.get_mut(&connection) else { return };
+        if state.session.is_raw() {
+            return self.log_in_raw(connection, &frame, now);
+        }
         let head = match api::read_head(frame) {
             Ok(head) => head,
             Err(why) => {
@@ -284,7 +304,8 @@ impl Machine for Cluster {
     }
 
     fn handle_open(&mut self, connection: ConnectionId, node: NodeId, peer: SocketAddr, _now: Instant) {
-        self.connections.insert(connection, Connection::new(node, peer));
+        let session = Session::new(self.settings.security.required);
+        self.connections.insert(connection, Connection::new(node, peer, session));
     }
 
     fn handle_input(&mut self, connection: ConnectionId, input: &mut BytesMut, now: Instant) -> Need {
@@ -294,6 +315,7 @@ impl Machine for Cluster {
             if !state.is_ready() {
                 return state.pause();
             }
+            let limit = state.session.frame_limit().min(limit);
             match Connection::next_frame(input, limit) {
                 Ok(Ok(frame)) => self.handle_frame(connection, frame, now),
                 Ok(Err(need)) => return need,

@@ -16,6 +16,7 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::StrBytes;
 
 use super::carry::Fate;
+use super::security::Session;
 use crate::NodeId;
 use crate::embedded::machine::{Need, Output, take_frame};
 
@@ -35,6 +36,8 @@ pub(super) struct Pending {
 pub(super) struct Connection {
     pub(super) node: NodeId,
     pub(super) peer: SocketAddr,
+    /// Who it is, and what it may send.
+    pub(super) session: Session,
     /// The client id of the last request.
     pub(super) client_id: Option<StrBytes>,
     /// The request whose answer is awaited.
@@ -53,10 +56,11 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(node: NodeId, peer: SocketAddr) -> Self {
+    pub(super) fn new(node: NodeId, peer: SocketAddr, session: Session) -> Self {
         Self {
             node,
             peer,
+            session,
             client_id: None,
             pending: None,
             fate: None,

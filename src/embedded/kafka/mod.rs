@@ -5,6 +5,7 @@
 //! carry         pure: carries out faults on requests
 //! connection    pure: one client's stream: frames, the request in progress, unsent output
 //! topics        pure: topics and their configuration; log: a partition's records; nodes: who leads what
+//! security      pure: users, logins
 //! transactions  pure: the transaction coordinator, producer ids
 //! groups        pure: coordinators, members, committed offsets
 //! api           one file per API key: versions, behaviour, what is left out
@@ -20,6 +21,8 @@ mod connection;
 mod groups;
 mod log;
 mod nodes;
+mod pattern;
+mod security;
 #[cfg(test)]
 mod tests;
 mod topics;
@@ -63,6 +66,38 @@ impl KafkaBuilder {
     /// A topic that is there from the beginning, replicated on up to three brokers. May be called again.
     pub fn topic(mut self, name: impl Into<String>, partitions: i32) -> Self {
         self.topics.push((name.into(), partitions));
+        self
+    }
+
+    /// A user that may log in with PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512. May be called again; the last password of a
+    /// name holds. It demands nothing: see [`require_sasl`](Self::require_sasl).
+    pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
+        self.settings.security.users.push((name.into(), password.into()));
+        self
+    }
+
+    /// Every connection has to log in. Default: none has to, and none can.
+    pub fn require_sasl(mut self) -> Self {
+        self.settings.security.required = true;
+        self
+    }
+
+    /// How long a login holds; a client has to log in again before (KIP-368). Default: as long as its connection.
+    pub fn session_lifetime(mut self, lifetime: Duration) -> Self {
+        self.settings.security.session_lifetime = Some(lifetime);
+        self
+    }
+
+    /// How long the markers of an ended transaction are held back: until then its producer meets
+    /// CONCURRENT_TRANSACTIONS, and readers of committed records wait. Default zero.
+    pub fn transaction_marker_delay(mut self, delay: Duration) -> Self {
+        self.settings.transactions.marker_delay = delay;
+        self
+    }
+
+    /// When an idle transactional id is forgotten. Default 7 days, as `transactional.id.expiration.ms`.
+    pub fn transactional_id_expiry(mut self, expiry: Duration) -> Self {
+        self.settings.transactions.expiry = expiry;
         self
     }
 

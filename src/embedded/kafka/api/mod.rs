@@ -9,31 +9,42 @@ use std::time::Instant;
 use bytes::{Buf, Bytes, BytesMut};
 pub(super) use kafka_protocol::ResponseError as Code;
 use kafka_protocol::messages::{
-    ApiVersionsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest, FetchRequest,
-    FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetFetchRequest, ProduceRequest,
+    AddOffsetsToTxnRequest, AlterUserScramCredentialsRequest, ApiVersionsRequest, CreateTopicsRequest,
+    DeleteGroupsRequest, DeleteTopicsRequest, DescribeTransactionsRequest,
+    DescribeUserScramCredentialsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
+    InitProducerIdRequest, ListOffsetsRequest, ListTransactionsRequest, MetadataRequest, OffsetCommitRequest,
+    OffsetFetchRequest, ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Message, Request, StrBytes};
 
 use super::carry::Struck;
 use super::cluster::Cluster;
 use super::connection::Pending;
+use super::security::Admission;
 use crate::NodeId;
 use crate::embedded::machine::{ConnectionId, Output};
 pub(super) use crate::kafka::shape::{Field, Shape, always, check, since};
 
+mod add_offsets_to_txn;
+mod alter_user_scram_credentials;
 mod api_versions;
 mod create_topics;
 mod delete_groups;
 mod delete_topics;
+mod describe_transactions;
+mod describe_user_scram_credentials;
+mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod init_producer_id;
 mod list_offsets;
+mod list_transactions;
 mod metadata;
 mod offset_commit;
 mod offset_fetch;
 mod produce;
+mod sasl_authenticate;
+mod sasl_handshake;
 
 pub(super) use fetch::Waiting;
 
@@ -124,6 +135,14 @@ apis! {
     DeleteTopicsRequest,
     InitProducerIdRequest,
     DeleteGroupsRequest,
+    AddOffsetsToTxnRequest,
+    EndTxnRequest,
+    DescribeTransactionsRequest,
+    ListTransactionsRequest,
+    SaslHandshakeRequest,
+    SaslAuthenticateRequest,
+    DescribeUserScramCredentialsRequest,
+    AlterUserScramCredentialsRequest,
 }
 
 trait Contains {
@@ -136,6 +155,11 @@ impl Contains for kafka_protocol::protocol::VersionRange {
 }
 
 fn run<R: Api + 'static>(cluster: &mut Cluster, context: &Context, body: Bytes) {
+    let admission = cluster.admission(context);
+    if admission == Admission::Close {
+        tracing::debug!(connection = ?context.connection, api = R::KEY, "a request before a login; the connection ends");
+        return cluster.end(context.connection, Output::Close);
+    }
     let request = match decode::<R>(body.clone(), context.version) {
         Ok(request) => request,
         Err(why) => {
@@ -144,6 +168,11 @@ fn run<R: Api + 'static>(cluster: &mut Cluster, context: &Context, body: Bytes) 
             return;
         }
     };
+    if admission == Admission::Illegal {
+        let refusal = request.refuse(Code::IllegalSaslState, context.version);
+        cluster.answer::<R>(context.connection, &refusal);
+        return cluster.end(context.connection, Output::Close);
+    }
     if !context.struck {
         match cluster.strike::<R>(context, &request, &body) {
             Struck::Work => {}

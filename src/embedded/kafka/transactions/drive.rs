@@ -3,9 +3,11 @@
 use std::time::Instant;
 
 use kafka_protocol::ResponseError as Code;
+use kafka_protocol::protocol::StrBytes;
 
 use crate::NodeId;
 use crate::embedded::kafka::cluster::Cluster;
+use crate::embedded::kafka::groups::Coordinated;
 
 impl Cluster {
     /// Is this broker the coordinator of the transactional id?
@@ -17,8 +19,12 @@ impl Cluster {
         node: NodeId,
         id: &str,
     ) -> Result<(), Code> {
-        let _ = (node, id);
-        Ok(())
+        let id = StrBytes::from_string(id.to_owned());
+        if self.coordinator(Coordinated::Transaction, &id) == Some(node) {
+            Ok(())
+        } else {
+            Err(Code::NotCoordinator)
+        }
     }
 
     /// Writes the markers of all transactions whose decision is made and due.

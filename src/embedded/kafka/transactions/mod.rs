@@ -284,7 +284,7 @@ impl Transactions {
         for id in passed {
             match self.known.get_mut(&id) {
                 Some(t) if t.decided().is_some() => {}
-                Some(t) if t.state == State::Ongoing => {
+                Some(t) if t.state() == State::Ongoing => {
                     tracing::debug!(transactional_id = id, "a transaction timed out: it is aborted");
                     t.fence(now);
                     self.arm(&id, now.checked_add(self.settings.marker_delay));
@@ -313,7 +313,7 @@ impl Transactions {
                 transactional_id: id.clone(),
                 producer,
                 commit,
-                touched: transaction.touched.clone(),
+                touched: transaction.touched().clone(),
             })
         })
     }
@@ -329,8 +329,7 @@ impl Transactions {
     /// Some markers could not be written, a leader is away: they are asked for again at `at`. `written` are done.
     pub(super) fn postpone(&mut self, id: &str, written: &Touched, at: Instant) {
         if let Some(transaction) = self.known.get_mut(id) {
-            transaction.touched.partitions.retain(|part| !written.partitions.contains(part));
-            transaction.touched.groups.retain(|group| !written.groups.contains(group));
+            transaction.forget(written);
             self.arm(id, Some(at));
         }
     }
@@ -348,7 +347,7 @@ impl Transactions {
     /// Forgets a topic that was deleted: no marker is owed to it.
     pub(super) fn forget_topic(&mut self, topic: &str) {
         for transaction in self.known.values_mut() {
-            transaction.touched.partitions.retain(|(name, _)| name != topic);
+            transaction.forget_topic(topic);
         }
     }
 }
@@ -356,6 +355,13 @@ impl Transactions {
 /// The error as a request of this version knows it: PRODUCER_FENCED came with `since`.
 pub(super) fn fenced_by_version(code: Code, version: i16, since: i16) -> Code {
     if code == Code::ProducerFenced && version < since { Code::InvalidProducerEpoch } else { code }
+}
+
+/// The partition of `__consumer_offsets` that holds a group: Java's hash of its name, modulo 50, as in the real broker.
+pub(super) fn offsets_partition(group: &str) -> i32 {
+    let hash =
+        group.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
+    (hash & i32::MAX) % 50
 }
 
 /// The wire's pair of numbers as a producer.

@@ -96,19 +96,19 @@ pub(in crate::embedded::kafka) enum Part<'a> {
 /// One transactional id.
 #[derive(Debug, Clone)]
 pub(in crate::embedded::kafka) struct Transaction {
-    pub(super) state: State,
-    pub(super) producer: Producer,
+    state: State,
+    producer: Producer,
     /// Before the producer id was replaced.
     previous: ProducerId,
     /// What an EndTxn that used the producer id up will continue with.
     next: Option<ProducerId>,
     /// The epoch before the last raise that the client asked for itself.
     last_epoch: ProducerEpoch,
-    pub(super) timeout: Duration,
-    pub(super) touched: Touched,
+    timeout: Duration,
+    touched: Touched,
     /// When its transaction began.
-    pub(super) started: Option<Instant>,
-    pub(super) updated: Instant,
+    started: Option<Instant>,
+    updated: Instant,
 }
 
 impl Transaction {
@@ -125,6 +125,27 @@ impl Transaction {
             started: None,
             updated: now,
         }
+    }
+
+    pub(in crate::embedded::kafka) fn state(&self) -> State {
+        self.state
+    }
+
+    pub(in crate::embedded::kafka) fn producer(&self) -> Producer {
+        self.producer
+    }
+
+    pub(in crate::embedded::kafka) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// When its transaction began; the last one, where none is open.
+    pub(in crate::embedded::kafka) fn started(&self) -> Option<Instant> {
+        self.started
+    }
+
+    pub(in crate::embedded::kafka) fn touched(&self) -> &Touched {
+        &self.touched
     }
 
     fn is_exhausted(&self) -> bool {
@@ -318,6 +339,17 @@ impl Transaction {
     /// What markers are to be written, where the decision is made: `(producer, commit)`.
     pub(super) fn decided(&self) -> Option<(Producer, bool)> {
         self.state.is_prepared().then_some((self.producer, self.state == State::PrepareCommit))
+    }
+
+    /// These have their markers.
+    pub(super) fn forget(&mut self, written: &Touched) {
+        self.touched.partitions.retain(|part| !written.partitions.contains(part));
+        self.touched.groups.retain(|group| !written.groups.contains(group));
+    }
+
+    /// A topic is gone.
+    pub(super) fn forget_topic(&mut self, topic: &str) {
+        self.touched.partitions.retain(|(name, _)| name != topic);
     }
 
     /// All markers are written.
