@@ -27,7 +27,7 @@ deny() {
 features() {
   step "features: each alone builds without a warning"
   local f
-  for f in "" gzip snappy lz4 zstd redb kafka amqp kafka,amqp; do
+  for f in "" gzip snappy lz4 zstd redb kafka amqp kafka,amqp embedded; do
     echo "features: ${f:-none}"
     RUSTFLAGS="-D warnings" cargo check --quiet --locked --lib --no-default-features --features "$f"
   done
@@ -42,13 +42,14 @@ fuzz() {
 }
 bench() {
   step "bench: every benchmark runs (one pass, nothing measured)"
-  cargo bench --quiet --locked --all-features --bench codec --bench compression --bench ack_tracker --bench idempotency -- --test
+  cargo bench --quiet --locked --all-features --bench codec --bench compression --bench ack_tracker --bench idempotency --bench embedded -- --test
 }
 static() {
-  step "static: a musl binary built with CC=false and no compiler in PATH runs the demo"
+  step "static: a musl binary built with CC=false and no compiler in PATH runs the demo, alone and on both real brokers"
   local target=x86_64-unknown-linux-musl dir=$PWD/target/static
   scripts/static.sh setup $target
   CARGO_TARGET_DIR=$dir scripts/static.sh build . $target --locked
+  env -i "$dir/$target/release/muslin" demo
   scripts/with-brokers.sh "$dir/$target/release/muslin" demo
 }
 

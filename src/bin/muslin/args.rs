@@ -10,6 +10,8 @@ use crate::units;
 
 const EXAMPLES: &str = "\
 Examples:
+  muslin demo
+  muslin serve --kafka 9092 --amqp 5672 &
   export MUSLIN_KAFKA=localhost:9092 MUSLIN_AMQP=amqp://guest:guest@localhost:5672/
   echo '{\"total\":99}' | muslin event publish order.created --key order-42 -
   muslin event handle order.created -g billing --exec ./book --dead-letter billing.dlq
@@ -74,6 +76,7 @@ pub(crate) enum Command {
     Get(Get),
     Enqueue(Enqueue),
     Work(Work),
+    Serve(crate::commands::serve::Args),
 }
 
 #[derive(Debug, Subcommand)]
@@ -398,6 +401,9 @@ mod tests {
             "enqueue -q q email.send --data {} --delay 5m --id i --priority 3",
             "enqueue -q q email.send -",
             "work -q q --exec true --timeout 30s --store memory -F f -X linger.ms=5 -vv",
+            "serve",
+            "serve --kafka 9092 --amqp 0 --brokers 3 --topic a:3 --topic b:1 --queue q --queue r --ready-file f -J",
+            "serve --faults f",
         ] {
             parse(line).unwrap_or_else(|e| panic!("{line}: {e}"));
         }
@@ -422,6 +428,13 @@ mod tests {
             ("enqueue -q q t --data {} --delay 5", "no duration"),
             ("work -q q --exec true --timeout 0s", "no time at all"),
             ("nonsense", "unrecognized subcommand"),
+            ("serve --kafka localhost:9092", "'localhost:9092' for '--kafka <PORT>'"),
+            ("serve --amqp 70000", "a port, 0 to 65535"),
+            ("serve --brokers 0", "1..=100"),
+            ("serve --topic orders", "'orders' for '--topic <NAME:PARTITIONS>'"),
+            ("serve --topic orders:many", "`many` is no number of partitions"),
+            ("serve --topic a/b:3", "a/b"),
+            ("serve --queue ", "'' for '--queue <NAME>'"),
         ] {
             let e = parse(line).expect_err(line);
             assert!(e.contains(why), "{line}: {e}");

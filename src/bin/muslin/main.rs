@@ -90,13 +90,29 @@ fn log(verbose: u8, console: Console) {
         .init();
 }
 
+/// `serve` connects nowhere: what the environment says of brokers is not meant for it.
+fn serve_settings(common: &args::Common) -> Result<muslin::config::Properties, Failure> {
+    if common.file.is_some() || !common.set.is_empty() {
+        return Err(Failure::wrong_use("-F and -X say how to connect, and `serve` connects nowhere"));
+    }
+    Ok(muslin::config::Properties::new())
+}
+
 fn run(cli: Cli, console: Console) -> Outcome {
-    let settings = connect::settings(&cli.common, console)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| {
+    let mut builder = match &cli.command {
+        // All brokers are one machine behind a lock: more threads would only wait for each other.
+        Command::Serve(_) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let (settings, stopping) = match &cli.command {
+        Command::Serve(_) => (serve_settings(&cli.common)?, "stopping"),
+        _ => (connect::settings(&cli.common, console)?, stop::DRAINING),
+    };
+    let runtime = builder.enable_all().build().map_err(|e| {
         Failure::setup(Error::new(ErrorKind::Internal, "cannot start the runtime").with_source(e))
     })?;
     runtime.block_on(async {
-        let context = Context { console, stop: Stop::listen(console)?, settings };
+        let context = Context { console, stop: Stop::listen(console, stopping)?, settings };
         // In a task: only there a blocking write leaves the other threads of the runtime alone.
         let command = tokio::spawn(async move {
             match cli.command {
@@ -109,6 +125,7 @@ fn run(cli: Cli, console: Console) -> Outcome {
                 Command::Get(args) => commands::get::run(context, args).await,
                 Command::Enqueue(args) => commands::enqueue::run(context, args).await,
                 Command::Work(args) => commands::work::run(context, args).await,
+                Command::Serve(args) => commands::serve::run(context, args).await,
             }
         });
         command.await.unwrap_or_else(|e| {

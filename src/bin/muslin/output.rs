@@ -31,6 +31,11 @@ impl Console {
         self.colour
     }
 
+    /// Is somebody there to look at a progress line?
+    pub(crate) fn is_live(self) -> bool {
+        self.progress && !self.json
+    }
+
     /// Takes the progress line away, so that text does not stick to it.
     fn clear(self) -> &'static str {
         if self.progress { "\r\x1b[K" } else { "" }
@@ -175,7 +180,7 @@ impl Progress {
 
     /// Shows the text if it is time to.
     pub(crate) fn tick(&mut self, text: impl FnOnce() -> String) {
-        if !self.console.progress || self.console.json || self.shown.elapsed() < Self::EVERY {
+        if !self.console.is_live() || self.shown.elapsed() < Self::EVERY {
             return;
         }
         self.shown = Instant::now();

@@ -9,6 +9,10 @@ use tokio::sync::watch;
 use crate::exec;
 use crate::output::Console;
 
+/// What is said at the first signal.
+pub(crate) const DRAINING: &str =
+    "stopping: what is in hand is finished first; a second signal stops at once";
+
 /// Whether a signal has come. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Stop {
@@ -16,8 +20,8 @@ pub(crate) struct Stop {
 }
 
 impl Stop {
-    /// Listens from now on.
-    pub(crate) fn listen(console: Console) -> Result<Self> {
+    /// Listens from now on; says `stopping` at the first signal.
+    pub(crate) fn listen(console: Console, stopping: &'static str) -> Result<Self> {
         let failed = |e| Error::new(ErrorKind::Internal, "cannot listen for signals").with_source(e);
         let mut int = signal(SignalKind::interrupt()).map_err(failed)?;
         let mut term = signal(SignalKind::terminate()).map_err(failed)?;
@@ -27,7 +31,7 @@ impl Stop {
                 tokio::select! { _ = int.recv() => {} _ = term.recv() => {} }
             };
             next().await;
-            console.note("stopping: what is in hand is finished first; a second signal stops at once");
+            console.note(stopping);
             // Kept alive to the end: without a sender the receivers would see an error.
             sender.send_replace(true);
             next().await;

@@ -46,7 +46,7 @@ use self::broker::{QueueDeclare, User};
 use self::machine::{Server, Settings};
 use super::faults::Faults;
 use super::machine::ConnectionId;
-use super::net::{self, Driver};
+use super::net::{self, Driver, Traffic};
 use crate::{Error, ErrorKind, NodeId, Result};
 
 /// The settings of an embedded RabbitMQ.
@@ -225,6 +225,12 @@ impl Rabbit {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What went over its connections so far.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.driver.traffic()
     }
 
     /// A queue of the virtual host `/`; `None` if there is none of this name.

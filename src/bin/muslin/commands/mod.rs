@@ -9,5 +9,6 @@ pub(crate) mod get;
 pub(crate) mod produce;
 pub(crate) mod publish;
 mod sending;
+pub(crate) mod serve;
 pub(crate) mod work;
 mod working;

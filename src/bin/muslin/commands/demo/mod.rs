@@ -14,12 +14,14 @@
 //!
 //! | file | what lives there |
 //! |---|---|
+//! | `ground` | the brokers that it runs on: those that are named, embedded ones otherwise |
 //! | `names` | what the demo makes, and what its messages hold |
 //! | `stage` | making, publishing, removing |
 //! | `handle` | events to tasks |
 //! | `workers` | the worker processes: started, watched, killed, ended; and what they do |
 //! | `proof` | what the brokers and the store hold, and whether it adds up |
 
+mod ground;
 mod handle;
 mod names;
 mod proof;
@@ -38,6 +40,7 @@ use crate::connect::Context;
 use crate::exit::{Ended, Failure, Outcome};
 use crate::output::Progress;
 
+use ground::Ground;
 use names::Names;
 use workers::{Told, Workers};
 
@@ -46,7 +49,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// How long nothing may move before the demo gives up and shows what there is.
 const STALLED: Duration = Duration::from_secs(60);
 
-/// Show the whole story on both brokers
+/// Show the whole story on both brokers; needs nothing installed
+///
+/// Runs on brokers in this process, or on those that --kafka and --amqp or the environment name.
 ///
 /// Publishes events, handles them in order per aggregate, puts a task for each, works the tasks in processes of which one
 /// is killed half-way; one event is poisoned, some tasks are put twice. Then reads back what Kafka, RabbitMQ and the
@@ -54,6 +59,7 @@ const STALLED: Duration = Duration::from_secs(60);
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
+  muslin demo
   muslin demo --kafka localhost:9092 --amqp amqp://guest:guest@localhost:5672/
   muslin demo --events 1000 --workers 4 -J | jq .checks
 
@@ -84,6 +90,7 @@ pub(crate) struct Args {
 struct Scene {
     context: Context,
     names: Names,
+    ground: Ground,
     kafka: kafka::Client,
     amqp: amqp::Client,
     /// The keys of the events, this process's own.
@@ -97,10 +104,12 @@ struct Scene {
 }
 
 /// Runs the demo, or one of its workers.
-pub(crate) async fn run(context: Context, args: Args) -> Outcome {
+pub(crate) async fn run(mut context: Context, args: Args) -> Outcome {
     if let (Some(number), Some(id), Some(path)) = (args.as_worker, &args.run_id, args.store_path) {
         return workers::work(context, number, Names::new(id)?, path).await;
     }
+    let ground = Ground::choose(&mut context).await?;
+    context.console.note(&format!("0. the brokers: {}; {}", ground.ran_on.kafka, ground.ran_on.rabbitmq));
     let Some(kafka) = context.kafka().await? else { return Ok(Ended::Interrupted) };
     let Some(amqp) = context.amqp().await? else { return Ok(Ended::Interrupted) };
     let id = uuid::Uuid::new_v4().simple().to_string();
@@ -126,6 +135,7 @@ pub(crate) async fn run(context: Context, args: Args) -> Outcome {
     let scene = Scene {
         context,
         names,
+        ground,
         kafka,
         amqp,
         events_store,

@@ -12,6 +12,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use super::Scene;
+use super::ground::RanOn;
 use super::names::{Entry, Handled};
 use super::workers::Told;
 use crate::exit::Failure;
@@ -42,6 +43,8 @@ struct Check {
 #[derive(Debug, Serialize)]
 pub(super) struct Proof {
     demo: String,
+    /// The brokers that it ran on.
+    ran_on: RanOn,
     counts: Vec<Count>,
     checks: Vec<Check>,
     ok: bool,
@@ -179,7 +182,8 @@ pub(super) async fn read(scene: &Scene, told: &Told, started: Instant) -> Result
     ];
     let ok = checks.iter().all(|check| check.ok);
     let elapsed_s = (started.elapsed().as_secs_f64() * 10.0).round() / 10.0;
-    Ok(Proof { demo: names.id.clone(), counts, checks, ok, elapsed_s })
+    let ran_on = scene.ground.ran_on.clone();
+    Ok(Proof { demo: names.id.clone(), ran_on, counts, checks, ok, elapsed_s })
 }
 
 fn count(name: &'static str, count: u64, from: String) -> Count {
@@ -313,6 +317,9 @@ impl Proof {
             return Ok(self.ok);
         }
         let mut out = Data::default();
+        out.line("Ran on");
+        out.line(&format!("  {}", self.ran_on.kafka));
+        out.line(&format!("  {}", self.ran_on.rabbitmq));
         out.line("What the brokers and the key store hold");
         for Count { name, count, from } in &self.counts {
             out.line(&format!("  {:<20} {count:>8}   {from}", name.replace('_', " ")));

@@ -66,7 +66,8 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Starts the processes with the arguments of this one, so that they connect as it does. They end when their stdin
+    /// Starts the processes with the arguments of this one, so that they connect as it does, and with the addresses of its
+    /// embedded brokers. They end when their stdin
     /// does, so also when this process is killed.
     pub(super) fn start(scene: &Scene, numbers: RangeInclusive<u16>) -> Result<Self> {
         let failed = |e| Error::new(ErrorKind::Internal, "cannot start a worker process").with_source(e);
@@ -77,6 +78,7 @@ impl Workers {
         for number in numbers {
             let child = Command::new(&binary)
                 .env("MUSLIN_LOG", &log)
+                .envs(scene.ground.environment())
                 .args(std::env::args_os().skip(1))
                 .args(["--as-worker", &number.to_string(), "--run-id", &scene.names.id, "--store-path"])
                 .arg(&scene.tasks_path)
