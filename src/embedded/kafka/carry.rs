@@ -289,20 +289,6 @@ impl Cluster {
 }
 
 impl Cluster {
-    fn kill(&mut self, node: NodeId, _now: Instant) {
-        if let Some(node) = self.nodes.get_mut(&node) {
-            node.alive = false;
-        }
-        self.end_all(node);
-    }
-    fn revive(&mut self, node: NodeId, _now: Instant) {
-        if let Some(node) = self.nodes.get_mut(&node) {
-            node.alive = true;
-        }
-    }
-    fn isolate(&mut self, _node: NodeId, _now: Instant) {}
-    fn rejoin(&mut self, _node: NodeId, _now: Instant) {}
-    fn move_leaders(&mut self, _topic: &str, _to: Option<NodeId>, _now: Instant) {}
     fn move_coordinators(&mut self, _named: &Named, _to: Option<NodeId>, _now: Instant) {}
     fn expire_session<R: Any>(&mut self, _connection: ConnectionId, _request: &R, _now: Instant) {}
 }

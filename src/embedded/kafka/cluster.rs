@@ -8,8 +8,8 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::ApiVersionsRequest;
 use kafka_protocol::protocol::{HeaderVersion, StrBytes};
 
-use super::api::Waiting;
 use super::api::{self, Api, Code, Context};
+use super::api::{AllSessions, Waiting};
 use super::carry::Carrier;
 use super::connection::{Connection, Pending};
 use super::groups::{Coordinators, GroupSettings, Groups};
@@ -33,8 +33,8 @@ pub(crate) struct Settings {
     pub(crate) auto_create_topics: bool,
     /// Partitions of a topic that does not say how many. Default 1.
     pub(crate) default_partitions: i32,
-    /// Are clients sent to the replica of their rack (`RackAwareReplicaSelector`)? Default false, as the real broker.
-    pub(crate) rack_aware_fetch: bool,
+    /// `broker.rack` of each broker, repeated; where there are any, clients are sent to the replica of their rack.
+    pub(crate) racks: Vec<String>,
     /// Of the transaction coordinator.
     pub(crate) transactions: TransactionSettings,
     /// Who may speak.
@@ -51,7 +51,7 @@ impl Default for Settings {
             memory_limit: 1024 * 1024 * 1024,
             auto_create_topics: true,
             default_partitions: 1,
-            rack_aware_fetch: false,
+            racks: Vec::new(),
             transactions: TransactionSettings::default(),
             security: SecuritySettings::default(),
             groups: GroupSettings::default(),
@@ -93,6 +93,7 @@ pub(crate) struct Cluster {
     pub(super) topics: Topics,
     /// Fetches that wait.
     pub(super) fetches: Waiting,
+    pub(super) sessions: AllSessions,
     pub(super) transactions: Transactions,
     pub(super) groups: Groups,
     pub(super) coordinators: Coordinators,
@@ -108,7 +109,11 @@ impl Cluster {
     pub(crate) fn new(settings: Settings, nodes: Vec<(NodeId, String, u16)>, clock: Clock) -> Self {
         let nodes = nodes
             .into_iter()
-            .map(|(id, host, port)| (id, Node { id, host, port, alive: true, isolated: false, rack: None }))
+            .enumerate()
+            .map(|(i, (id, host, port))| {
+                let rack = settings.racks.iter().cycle().nth(i).cloned();
+                (id, Node { id, host, port, alive: true, isolated: false, rack })
+            })
             .collect::<BTreeMap<_, _>>();
         let mut cluster = Self {
             random: settings.seed,
@@ -122,6 +127,7 @@ impl Cluster {
             nodes,
             topics: Topics::default(),
             fetches: Waiting::default(),
+            sessions: AllSessions::default(),
             connections: BTreeMap::new(),
             woken: VecDeque::new(),
             users: Users::default(),
@@ -235,6 +241,16 @@ impl Cluster {
         }
     }
 
+    /// No byte passes a broker's connections, or they go on.
+    pub(super) fn cut_off(&mut self, node: NodeId, is: bool) {
+        for (connection, state) in &mut self.connections {
+            if state.node == node {
+                state.cut_off = is;
+                self.woken.push_back(*connection);
+            }
+        }
+    }
+
     /// Puts these faults in force.
     pub(crate) fn set_faults(&mut self, faults: Faults, now: Instant) {
         self.carrier = Carrier::new(faults);
@@ -305,7 +321,9 @@ impl Machine for Cluster {
 
     fn handle_open(&mut self, connection: ConnectionId, node: NodeId, peer: SocketAddr, _now: Instant) {
         let session = Session::new(self.settings.security.required);
-        self.connections.insert(connection, Connection::new(node, peer, session));
+        let mut state = Connection::new(node, peer, session);
+        state.cut_off = self.nodes.get(&node).is_some_and(|node| node.isolated);
+        self.connections.insert(connection, state);
     }
 
     fn handle_input(&mut self, connection: ConnectionId, input: &mut BytesMut, now: Instant) -> Need {

@@ -46,6 +46,8 @@ pub(super) struct Connection {
     pub(super) fate: Option<Fate>,
     /// An answer that leaves later.
     pub(super) kept: Option<Vec<Bytes>>,
+    /// Its broker is cut off: no byte passes.
+    pub(super) cut_off: bool,
     /// Nothing is sent for a while.
     pub(super) stalled: bool,
     output: VecDeque<Bytes>,
@@ -65,6 +67,7 @@ impl Connection {
             pending: None,
             fate: None,
             kept: None,
+            cut_off: false,
             stalled: false,
             output: VecDeque::new(),
             unsent: 0,
@@ -78,6 +81,7 @@ impl Connection {
         self.pending.is_none()
             && self.kept.is_none()
             && !self.stalled
+            && !self.cut_off
             && self.ended.is_none()
             && self.unsent < UNSENT_LIMIT
     }
@@ -130,11 +134,12 @@ impl Connection {
         self.pending = None;
         self.kept = None;
         self.stalled = false;
+        self.cut_off &= how != Output::Reset;
         self.ended.get_or_insert(how);
     }
 
     pub(super) fn poll_output(&mut self) -> Output {
-        if self.stalled {
+        if self.stalled || self.cut_off {
             return Output::Pending;
         }
         match self.output.pop_front() {

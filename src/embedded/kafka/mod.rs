@@ -4,7 +4,10 @@
 //! cluster       pure: nodes, connections, the request loop, timers
 //! carry         pure: carries out faults on requests
 //! connection    pure: one client's stream: frames, the request in progress, unsent output
-//! topics        pure: topics and their configuration; log: a partition's records; nodes: who leads what
+//! topics        pure: topics and their configuration; creation: how they come and go
+//! log           pure: a partition's records
+//! nodes         pure: brokers that die, are cut off and come back; who leads what
+//! control       what a test does to the cluster
 //! security      pure: users, logins
 //! transactions  pure: the transaction coordinator, producer ids
 //! groups        pure: coordinators, members, committed offsets
@@ -18,6 +21,8 @@ mod carry;
 mod cluster;
 mod configs;
 mod connection;
+mod control;
+mod creation;
 mod groups;
 mod log;
 mod nodes;
@@ -66,6 +71,32 @@ impl KafkaBuilder {
     /// A topic that is there from the beginning, replicated on up to three brokers. May be called again.
     pub fn topic(mut self, name: impl Into<String>, partitions: i32) -> Self {
         self.topics.push((name.into(), partitions));
+        self
+    }
+
+    /// Are topics created by being asked for? Default true, as the real broker.
+    pub fn auto_create_topics(mut self, yes: bool) -> Self {
+        self.settings.auto_create_topics = yes;
+        self
+    }
+
+    /// Partitions of a topic that does not say how many. Default 1.
+    pub fn default_partitions(mut self, n: i32) -> Self {
+        self.settings.default_partitions = n;
+        self
+    }
+
+    /// Bytes of records that all partitions keep together. Default 1 GiB. Beyond it a producer is refused with
+    /// POLICY_VIOLATION, which is not retried, until records are deleted. Each batch counts its bytes and 128 more.
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.settings.memory_limit = bytes;
+        self
+    }
+
+    /// The brokers' racks, in the order of their numbers; with fewer racks than brokers they repeat. Clients that name
+    /// a rack are sent to the replica there (KIP-392). Default: none.
+    pub fn racks<S: Into<String>>(mut self, racks: impl IntoIterator<Item = S>) -> Self {
+        self.settings.racks = racks.into_iter().map(Into::into).collect();
         self
     }
 

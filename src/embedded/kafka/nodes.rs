@@ -12,20 +12,13 @@
 //!
 //! This happens at once, where the real cluster notices a dead broker after its session timeout (9 s).
 
-use std::collections::BTreeMap;
 use std::time::Instant;
-
-use uuid::Uuid;
 
 use super::api::Code;
 use super::cluster::Cluster;
-use super::configs::TopicConfig;
 use super::log::Refusal;
-use super::topics::{Partition, TopicState};
-use crate::{Error, ErrorKind, NodeId, ProducerEpoch, ProducerId, Result, Topic};
-
-/// How many partitions a topic may have.
-const MOST_OF_TOPIC: i32 = 10_000;
+use super::topics::Partition;
+use crate::{NodeId, ProducerEpoch, ProducerId};
 
 impl Cluster {
     /// Brokers that are up and reached by the others, by number.
@@ -33,82 +26,89 @@ impl Cluster {
         self.nodes.values().filter(|node| node.is_up()).map(|node| node.id).collect()
     }
 
-    /// Creates a topic, replicated on up to three brokers.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Conflict`] where it exists, [`ErrorKind::Config`] for a wrong number of partitions.
-    pub(crate) fn create_topic(&mut self, topic: &Topic, partitions: i32) -> Result<()> {
-        let created = self.create(topic.as_str(), partitions, -1, TopicConfig::default(), true);
-        created.map(drop).map_err(|refusal| {
-            let kind = match refusal.code {
-                Code::TopicAlreadyExists => ErrorKind::Conflict,
-                _ => ErrorKind::Config,
-            };
-            Error::new(kind, refusal.message)
-        })
+    /// A broker dies: its connections are cut, others lead what it led.
+    pub(crate) fn kill(&mut self, node: NodeId, now: Instant) {
+        if let Some(state) = self.nodes.get_mut(&node) {
+            state.alive = false;
+            state.isolated = false;
+            self.end_all(node);
+            self.sessions.remove(&node);
+            self.elect_all(now);
+        }
     }
 
-    /// Creates a topic with so many partitions and replicas (-1: the default). Without `really` it is only checked.
-    /// Gives where the replicas are.
-    ///
-    /// # Errors
-    /// As CreateTopics is answered.
-    pub(crate) fn create(
-        &mut self,
-        topic: &str,
-        partitions: i32,
-        replicas: i16,
-        config: TopicConfig,
-        really: bool,
-    ) -> std::result::Result<Vec<Vec<NodeId>>, Refusal> {
-        let partitions = if partitions == -1 { self.settings.default_partitions } else { partitions };
-        if partitions <= 0 {
-            return Err(Refusal::new(
-                Code::InvalidPartitions,
-                "Number of partitions was set to an invalid non-positive value.",
-            ));
+    /// A killed broker comes back, with what it had and what it missed.
+    pub(crate) fn revive(&mut self, node: NodeId, now: Instant) {
+        if let Some(state) = self.nodes.get_mut(&node) {
+            state.alive = true;
+            self.elect_all(now);
         }
-        let up = self.up();
-        let assignment = self.place(0, partitions, replicas, &up)?;
-        self.create_assigned(topic, assignment.clone(), config, really)?;
-        Ok(assignment)
     }
 
-    /// Creates a topic whose replicas are named.
+    /// A broker is cut off: no byte passes its connections, others lead what it led.
+    pub(crate) fn isolate(&mut self, node: NodeId, now: Instant) {
+        if let Some(state) = self.nodes.get_mut(&node).filter(|state| state.alive) {
+            state.isolated = true;
+            self.cut_off(node, true);
+            self.elect_all(now);
+        }
+    }
+
+    /// A broker that was cut off is reached again, over the same connections.
+    pub(crate) fn rejoin(&mut self, node: NodeId, now: Instant) {
+        if let Some(state) = self.nodes.get_mut(&node) {
+            state.isolated = false;
+            self.cut_off(node, false);
+            self.elect_all(now);
+        }
+    }
+
+    /// Another replica leads a partition. With `lost` above 0, the new leader lacks so many of the last records, as
+    /// after an unclean election: they are gone.
     ///
     /// # Errors
-    /// As CreateTopics is answered.
-    pub(crate) fn create_assigned(
+    /// UNKNOWN_TOPIC_OR_PARTITION; REPLICA_NOT_AVAILABLE where that broker is no replica, or not up.
+    pub(crate) fn move_leader(
         &mut self,
         topic: &str,
-        assignment: Vec<Vec<NodeId>>,
-        config: TopicConfig,
-        really: bool,
-    ) -> std::result::Result<(), Refusal> {
-        let name = check_name(topic)?;
-        if self.topics.get(topic).is_some() {
-            return Err(Refusal::new(Code::TopicAlreadyExists, format!("Topic '{topic}' already exists.")));
-        }
-        if !self.topics.has_room(assignment.len()) {
-            return Err(Refusal::new(Code::PolicyViolation, "the embedded cluster has too many partitions"));
-        }
-        if !really {
-            return Ok(());
-        }
+        partition: i32,
+        to: NodeId,
+        lost: i64,
+        now: Instant,
+    ) -> Result<(), Code> {
         let up = self.up();
-        let id = self.new_id();
-        let partitions = assignment.into_iter().map(|replicas| Partition::new(replicas, &up)).collect();
-        self.topics.insert(name, TopicState { id, config, partitions });
+        let moved = self.topics.change(topic, partition, |partition, _| {
+            if !partition.replicas.contains(&to) || !up.contains(&to) {
+                return Err(Code::ReplicaNotAvailable);
+            }
+            if lost > 0 {
+                partition.log.truncate_to(partition.log.end().saturating_sub(lost));
+            }
+            set_leader(partition, Some(to));
+            Ok(())
+        });
+        moved.unwrap_or(Err(Code::UnknownTopicOrPartition))?;
+        self.wake_fetches(topic, partition, None, now);
         Ok(())
     }
 
-    /// Deletes a topic: its records, and the fetches that wait for them. False where there is none.
-    pub(crate) fn delete_topic(&mut self, topic: &str, now: Instant) -> bool {
-        let Some(state) = self.topics.remove(topic) else { return false };
-        for (number, _) in (0..).zip(&state.partitions) {
-            self.wake_fetches(topic, number, None, now);
+    /// All partitions of a topic are led by `to`, or each by the replica after its leader. Where there is no other, the
+    /// leader begins a new epoch.
+    pub(crate) fn move_leaders(&mut self, topic: &str, to: Option<NodeId>, now: Instant) {
+        let Some(state) = self.topics.get(topic) else { return };
+        let targets: Vec<_> = (0..)
+            .zip(&state.partitions)
+            .filter_map(|(number, partition)| {
+                let isr = &partition.isr;
+                let at = isr.iter().position(|node| Some(*node) == partition.leader)?;
+                let next = isr.iter().cycle().nth(at + 1).copied();
+                to.filter(|to| isr.contains(to)).or(next).map(|to| (number, to))
+            })
+            .collect();
+        for (number, to) in targets {
+            // Both are in the ISR of this moment.
+            let _ = self.move_leader(topic, number, to, 0, now);
         }
-        true
     }
 
     /// Ends a producer's transaction in a partition: writes the marker and wakes who waits for it. Gives its offset.
@@ -126,7 +126,7 @@ impl Cluster {
         commit: bool,
         coordinator_epoch: i32,
         now: Instant,
-    ) -> std::result::Result<i64, Refusal> {
+    ) -> Result<i64, Refusal> {
         let wall = self.wall(now);
         let unknown = || Refusal::new(Code::UnknownTopicOrPartition, "");
         let appended = self.topics.change(topic, partition, |partition, _| {
@@ -139,62 +139,6 @@ impl Cluster {
         let offset = appended.unwrap_or_else(|| Err(unknown()))?;
         self.wake_fetches(topic, partition, None, now);
         Ok(offset)
-    }
-
-    /// An id that no topic has.
-    fn new_id(&mut self) -> Uuid {
-        loop {
-            let id = uuid::Builder::from_random_bytes(
-                ((u128::from(self.draw()) << 64) | u128::from(self.draw())).to_be_bytes(),
-            )
-            .into_uuid();
-            if self.topics.name_of(id).is_none() {
-                return id;
-            }
-        }
-    }
-
-    /// Where the replicas of the partitions from `first` on stand: partition `p` begins at the `p`-th broker that is
-    /// up, so that each leads as many as the others. The real broker begins at a random one.
-    ///
-    /// # Errors
-    /// INVALID_PARTITIONS, INVALID_REPLICATION_FACTOR.
-    pub(crate) fn place(
-        &self,
-        first: i32,
-        partitions: i32,
-        replicas: i16,
-        up: &[NodeId],
-    ) -> std::result::Result<Vec<Vec<NodeId>>, Refusal> {
-        if !(1..=MOST_OF_TOPIC).contains(&partitions) {
-            return Err(Refusal::new(
-                Code::InvalidPartitions,
-                format!("Number of partitions is {partitions}; this cluster takes 1 to {MOST_OF_TOPIC}."),
-            ));
-        }
-        let wanted = match replicas {
-            -1 => up.len().clamp(1, 3),
-            n => usize::try_from(n).ok().filter(|n| *n > 0).ok_or_else(|| {
-                Refusal::new(
-                    Code::InvalidReplicationFactor,
-                    "Replication factor must be larger than 0, or -1 to use the default value.",
-                )
-            })?,
-        };
-        if wanted > up.len() {
-            return Err(Refusal::new(
-                Code::InvalidReplicationFactor,
-                format!(
-                    "Unable to replicate the partition {wanted} time(s): The target replication factor of {wanted} cannot be reached because only {} broker(s) are registered.",
-                    up.len()
-                ),
-            ));
-        }
-        let from = usize::try_from(first).unwrap_or(0);
-        let count = usize::try_from(partitions).unwrap_or(0);
-        Ok((from..from + count)
-            .map(|p| up.iter().copied().cycle().skip(p % up.len()).take(wanted).collect())
-            .collect())
     }
 
     /// Gives each partition the leader that it should have, now that brokers came or went.
@@ -239,67 +183,4 @@ pub(crate) fn set_leader(partition: &mut Partition, leader: Option<NodeId>) {
     partition.leader = leader;
     partition.leader_epoch += 1;
     partition.log.begin_epoch(partition.leader_epoch);
-}
-
-/// A topic's name, as CreateTopics checks it.
-///
-/// # Errors
-/// INVALID_TOPIC_EXCEPTION in the real broker's words.
-pub(crate) fn check_name(topic: &str) -> std::result::Result<Topic, Refusal> {
-    Topic::new(topic).map_err(|_| {
-        let why = if topic.is_empty() {
-            "the empty string is not allowed".to_owned()
-        } else if topic == "." || topic == ".." {
-            format!("'{topic}' is not allowed")
-        } else if topic.len() > 249 {
-            format!("the length of '{topic}' is longer than the max allowed length 249")
-        } else {
-            format!(
-                "'{topic}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
-            )
-        };
-        Refusal::new(Code::InvalidTopicException, format!("Topic name is invalid: {why}"))
-    })
-}
-
-/// Replicas by partition, as a request names them.
-///
-/// # Errors
-/// INVALID_REPLICA_ASSIGNMENT.
-pub(crate) fn check_assignment(
-    named: impl IntoIterator<Item = (i32, Vec<NodeId>)>,
-    nodes: &[NodeId],
-) -> std::result::Result<Vec<Vec<NodeId>>, Refusal> {
-    let bad = |why: String| Err(Refusal::new(Code::InvalidReplicaAssignment, why));
-    let mut by_number = BTreeMap::new();
-    let mut size = None;
-    for (number, replicas) in named {
-        if replicas.is_empty() {
-            return bad("The manual partition assignment includes an empty replica list.".to_owned());
-        }
-        let mut sorted = replicas.clone();
-        sorted.sort_unstable();
-        sorted.dedup();
-        if sorted.len() != replicas.len() {
-            return bad("The manual partition assignment includes a broker more than once.".to_owned());
-        }
-        if let Some(unknown) = sorted.iter().find(|node| !nodes.contains(node)) {
-            return bad(format!(
-                "The manual partition assignment includes broker {unknown}, but no such broker is registered."
-            ));
-        }
-        if *size.get_or_insert(replicas.len()) != replicas.len() {
-            return bad(
-                "The manual partition assignment includes partitions with different numbers of replicas."
-                    .to_owned(),
-            );
-        }
-        if by_number.insert(number, replicas).is_some() {
-            return bad(format!("Found multiple manual partition assignments for partition {number}"));
-        }
-    }
-    if !by_number.keys().copied().eq(0..i32::try_from(by_number.len()).unwrap_or(i32::MAX)) {
-        return bad("partitions should be a consecutive 0-based integer sequence".to_owned());
-    }
-    Ok(by_number.into_values().collect())
 }

@@ -17,8 +17,8 @@ use super::{Api, Code, Context, Field, Reply, Shape, always};
 use crate::NodeId;
 use crate::embedded::kafka::cluster::Cluster;
 use crate::embedded::kafka::configs::{TOPIC, TopicConfig};
+use crate::embedded::kafka::creation::{check_assignment, check_name};
 use crate::embedded::kafka::log::Refusal;
-use crate::embedded::kafka::nodes::{check_assignment, check_name};
 
 impl Api for CreateTopicsRequest {
     const SERVED: RangeInclusive<i16> = 2..=7;

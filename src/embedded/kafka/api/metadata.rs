@@ -17,7 +17,7 @@ use super::{Api, Code, Context, Field, Reply, Shape, since};
 use crate::Topic;
 use crate::embedded::kafka::cluster::Cluster;
 use crate::embedded::kafka::configs::TopicConfig;
-use crate::embedded::kafka::nodes::check_name;
+use crate::embedded::kafka::creation::check_name;
 use crate::embedded::kafka::topics::{TopicState, is_internal};
 
 /// What an authorizer that allows everything says: bits by `AclOperation`.

@@ -10,10 +10,11 @@ use bytes::{Buf, Bytes, BytesMut};
 pub(super) use kafka_protocol::ResponseError as Code;
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AlterUserScramCredentialsRequest, ApiVersionsRequest, CreateTopicsRequest,
-    DeleteGroupsRequest, DeleteTopicsRequest, DescribeTransactionsRequest,
+    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeTransactionsRequest,
     DescribeUserScramCredentialsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
     InitProducerIdRequest, ListOffsetsRequest, ListTransactionsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetFetchRequest, ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
+    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest,
+    SaslHandshakeRequest,
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Message, Request, StrBytes};
 
@@ -30,6 +31,7 @@ mod alter_user_scram_credentials;
 mod api_versions;
 mod create_topics;
 mod delete_groups;
+mod delete_records;
 mod delete_topics;
 mod describe_transactions;
 mod describe_user_scram_credentials;
@@ -42,11 +44,12 @@ mod list_transactions;
 mod metadata;
 mod offset_commit;
 mod offset_fetch;
+mod offset_for_leader_epoch;
 mod produce;
 mod sasl_authenticate;
 mod sasl_handshake;
 
-pub(super) use fetch::Waiting;
+pub(super) use fetch::{AllSessions, Waiting};
 
 /// Who asks, where and when.
 #[derive(Debug, Clone)]
@@ -133,6 +136,8 @@ apis! {
     ApiVersionsRequest,
     CreateTopicsRequest,
     DeleteTopicsRequest,
+    DeleteRecordsRequest,
+    OffsetForLeaderEpochRequest,
     InitProducerIdRequest,
     DeleteGroupsRequest,
     AddOffsetsToTxnRequest,

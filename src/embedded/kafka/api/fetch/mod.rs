@@ -1,6 +1,6 @@
 //! Fetch (1), versions 4 to 18.
 //!
-//! Whole batches only, at least one (KIP-74); waiting fetches are woken by what is appended; read_committed ends at the
+//! Sessions (KIP-227). Whole batches only, at least one (KIP-74); waiting fetches are woken by what is appended; read_committed ends at the
 //! last stable offset and names aborted transactions; diverging epochs (KIP-595) and the current leader (KIP-951) are
 //! told; followers answer from version 11 on, and name themselves preferred by rack where the cluster is told to
 //! (KIP-392). The request's `max_bytes` is capped at 55 MiB, as `fetch.max.bytes` of the real broker.
@@ -8,6 +8,7 @@
 //! Left out: quotas (throttle time is 0); a follower's own fetch (replica id of 0 or more) is answered like a consumer's.
 
 mod encode;
+mod sessions;
 mod waiting;
 
 use std::collections::BTreeSet;
@@ -27,6 +28,8 @@ use crate::embedded::kafka::log::Slice;
 use crate::embedded::kafka::topics::Partition;
 use crate::{NodeId, Topic};
 use encode::{Answer, Endpoint, PartitionAnswer, TopicAnswer};
+pub(crate) use sessions::AllSessions;
+use sessions::{Mode, Told};
 pub(crate) use waiting::Waiting;
 
 /// `fetch.max.bytes` of a broker.
@@ -65,38 +68,25 @@ impl Api for FetchRequest {
 
     fn handle(self, cluster: &mut Cluster, context: &Context) -> Reply<FetchResponse> {
         let version = context.version;
-        let mut targets = Vec::new();
-        for topic in self.topics {
-            let name = if version >= 13 {
-                cluster.topics.name_of(topic.topic_id).cloned()
-            } else {
-                cluster.topics.entry(&topic.topic).map(|(name, _)| name.clone())
-            };
-            for partition in topic.partitions {
-                targets.push(Target {
-                    topic: name.clone(),
-                    asked: topic.topic.0.clone(),
-                    id: topic.topic_id,
-                    partition: partition.partition,
-                    offset: partition.fetch_offset,
-                    max_bytes: u64::try_from(partition.partition_max_bytes).unwrap_or(0),
-                    epoch: partition.current_leader_epoch,
-                    last_epoch: partition.last_fetched_epoch,
-                });
-            }
-        }
+        let random = if self.session_epoch == 0 { cluster.draw() } else { 0 };
+        let sessions = cluster.sessions.entry(context.node).or_default();
+        let (mode, targets) = match sessions.open(&self, version, &cluster.topics, random, context.now) {
+            Ok(opened) => opened,
+            Err(code) => return Reply::Now(self.refuse(code, version)),
+        };
         let ask = Ask {
             node: context.node,
             version,
+            mode,
             committed: self.isolation_level == 1,
             min_bytes: u64::try_from(self.min_bytes).unwrap_or(0),
             max_bytes: u64::try_from(self.max_bytes).unwrap_or(0).min(MAX_BYTES),
-            rack: self.rack_id,
+            rack: StrBytes::from_string(self.rack_id.to_string()),
             targets,
         };
         let wait = u64::try_from(self.max_wait_ms).map_or(Duration::ZERO, Duration::from_millis);
         match attempt(cluster, &ask, wait.is_zero()) {
-            Ok(chunks) => Reply::Encoded(chunks),
+            Ok(answer) => Reply::Encoded(answer.settle(cluster, &ask)),
             Err(missing) => {
                 let deadline = context.now + wait.min(LONGEST_WAIT);
                 cluster.fetches.wait(context.connection, ask, deadline, missing);
@@ -149,6 +139,7 @@ struct Target {
 pub(crate) struct Ask {
     node: NodeId,
     version: i16,
+    mode: Mode,
     committed: bool,
     min_bytes: u64,
     max_bytes: u64,
@@ -166,8 +157,29 @@ enum Found<'a> {
     Error(Code, Option<&'a Partition>),
 }
 
+/// An answer, and what its session is to remember of it: for each partition that it tells of, its place among the
+/// targets, what it says, and whether there are records.
+struct Ready {
+    body: Vec<Bytes>,
+    told: Vec<(usize, Option<Told>, bool)>,
+}
+
+impl Ready {
+    /// Lets the session know what is told, and gives the body.
+    fn settle(self, cluster: &mut Cluster, ask: &Ask) -> Vec<Bytes> {
+        if let Some(sessions) = cluster.sessions.get_mut(&ask.node) {
+            for (index, told, records) in self.told {
+                if let Some(target) = ask.targets.get(index) {
+                    sessions.told(ask.mode, target, told, records);
+                }
+            }
+        }
+        self.body
+    }
+}
+
 /// Answers, where there is enough, an error, or it `must`; else says how many bytes are missing.
-fn attempt(cluster: &Cluster, ask: &Ask, must: bool) -> Result<Vec<Bytes>, u64> {
+fn attempt(cluster: &Cluster, ask: &Ask, must: bool) -> Result<Ready, u64> {
     let mut left = ask.max_bytes;
     let mut bytes = 0;
     let mut at_once = must || ask.targets.is_empty();
@@ -186,10 +198,22 @@ fn attempt(cluster: &Cluster, ask: &Ask, must: bool) -> Result<Vec<Bytes>, u64> 
     if !at_once && bytes < ask.min_bytes {
         return Err(ask.min_bytes - bytes);
     }
-    let mut answer = Answer::default();
+    let sessions = cluster.sessions.get(&ask.node);
+    let mut answer = Answer { session_id: ask.mode.id(), ..Answer::default() };
     let mut leaders = BTreeSet::new();
-    for (target, found) in ask.targets.iter().zip(found) {
+    let mut all_told = Vec::new();
+    for (index, (target, found)) in ask.targets.iter().zip(found).enumerate() {
         let partition = partition_answer(ask, target, found, &mut leaders);
+        if ask.mode.id() != 0 {
+            let told = Told { high_watermark: partition.high_watermark, log_start: partition.log_start };
+            let settled = partition.error == 0 && partition.diverging.is_none() && partition.preferred == -1;
+            let records = partition.records.is_some();
+            let must = records || !settled;
+            if !sessions.is_none_or(|sessions| sessions.is_news(ask.mode, target, told, must)) {
+                continue;
+            }
+            all_told.push((index, settled.then_some(told), records));
+        }
         match answer.topics.last_mut() {
             Some(topic) if topic.name == &*target.asked && topic.id == target.id => {
                 topic.partitions.push(partition)
@@ -211,7 +235,7 @@ fn attempt(cluster: &Cluster, ask: &Ask, must: bool) -> Result<Vec<Bytes>, u64> 
             rack: node.rack.clone().map(Into::into),
         })
         .collect();
-    Ok(encode::encode(&answer, ask.version))
+    Ok(Ready { body: encode::encode(&answer, ask.version), told: all_told })
 }
 
 fn look<'a>(cluster: &'a Cluster, ask: &Ask, target: &Target, left: u64, first: bool) -> Found<'a> {
@@ -254,7 +278,7 @@ fn look<'a>(cluster: &'a Cluster, ask: &Ask, target: &Target, left: u64, first: 
 
 /// The replica in the client's rack, where the leader is in another (`RackAwareReplicaSelector`).
 fn nearer_replica(cluster: &Cluster, partition: &Partition, rack: &str) -> Option<NodeId> {
-    if rack.is_empty() || !cluster.settings.rack_aware_fetch {
+    if rack.is_empty() || cluster.settings.racks.is_empty() {
         return None;
     }
     let in_rack = |id: &&NodeId| {

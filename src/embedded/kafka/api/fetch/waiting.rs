@@ -104,9 +104,10 @@ impl Cluster {
     fn try_fetch(&mut self, connection: ConnectionId, must: bool) {
         let Some(entry) = self.fetches.entries.get(&connection) else { return };
         match attempt(self, &entry.ask, must) {
-            Ok(chunks) => {
-                self.fetches.remove(connection);
-                self.answer_encoded::<FetchRequest>(connection, chunks);
+            Ok(ready) => {
+                let Some(ask) = self.fetches.remove(connection) else { return };
+                let body = ready.settle(self, &ask);
+                self.answer_encoded::<FetchRequest>(connection, body);
             }
             Err(missing) => {
                 if let Some(entry) = self.fetches.entries.get_mut(&connection) {
