@@ -2,14 +2,14 @@
 # Makes a Debian 12 machine ready: what the tests need and is not there yet. Run by the other scripts; safe to run again.
 #
 #   setup.sh run      a Rust toolchain, Java and Maven: enough to build, start brokers and run the demo
-#   setup.sh test     also Python with aiokafka and aio-pika, the reference compressors, cargo-deny, cargo-fuzz
+#   setup.sh test     also the clients of Python, Go and Java, the reference compressors, cargo-deny, cargo-fuzz
 #
 # Installs Debian packages only where a command is missing (as root, or through sudo), and the rest below
 # $MUSLIN_CACHE (~/.cache/muslin). On another system it names what to install by hand.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 CACHE=${MUSLIN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/muslin}
-DENY_VERSION=0.20.2 FUZZ_VERSION=0.13.2
+DENY_VERSION=0.20.2 FUZZ_VERSION=0.13.2 AMQP_JAR=amqp-client-5.26.0
 say() { echo "setup.sh: $*" >&2; }
 die() { say "$@"; exit 1; }
 
@@ -45,6 +45,28 @@ python() { # a virtual environment of our own; MUSLIN_PYTHON overrides it
   cp tests/python/requirements.txt "$venv/requirements.txt"
 }
 
+golang() { # Debian 12's own go is too old, but it fetches a newer one, which is a module as any other
+  local want have go dir
+  want=$(sed -n 's/^go //p' tests/foreign/go/go.mod)
+  for go in "$CACHE/go/bin/go" go; do
+    have=$(GOTOOLCHAIN=local "$go" version 2>/dev/null | sed 's/go version go\([0-9.]*\).*/\1/' || true)
+    [ -z "$have" ] || [ "$(printf '%s\n' "$want" "$have" | sort -V | head -1)" != "$want" ] || return 0
+  done
+  packages go=golang-go
+  say "fetching Go $want into $CACHE/go"
+  dir=$(GOTOOLCHAIN=local go mod download -json "golang.org/toolchain@v0.0.1-go$want.linux-$(go env GOARCH)" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+  rm -rf "$CACHE/go"; cp -r "$dir" "$CACHE/go"; chmod -R u+w "$CACHE/go"
+  chmod +x "$CACHE"/go/bin/* "$CACHE"/go/pkg/tool/*/*
+}
+
+java_client() { # RabbitMQ's; what it logs with is among Kafka's jars
+  [ ! -e "$CACHE/java/$AMQP_JAR.jar" ] || return 0
+  say "fetching $AMQP_JAR"
+  rm -rf "$CACHE/java"
+  mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy "-Dartifact=com.rabbitmq:${AMQP_JAR%-*}:${AMQP_JAR##*-}" \
+    -DoutputDirectory="$CACHE/java" >&2
+}
+
 tool() { # tool NAME VERSION: a cargo subcommand of that version, below the cache
   [ "$("$CACHE/cargo/bin/$1" --version 2>/dev/null | awk '{print $2}')" = "$2" ] && return 0
   case "$(command -v "$1" 2>/dev/null)" in "") ;; *) [ "$("$1" --version 2>/dev/null | awk '{print $2}')" = "$2" ] && return 0 ;; esac
@@ -58,6 +80,8 @@ case ${1:-} in
     "$0" run
     packages cargo-clippy=rust-web-clippy cargo-fmt=rustfmt-web zstd=zstd lz4=lz4 gzip=gzip javac=openjdk-17-jdk-headless g++=g++ readelf=binutils
     python
+    golang
+    java_client
     tool cargo-deny $DENY_VERSION
     tool cargo-fuzz $FUZZ_VERSION ;;
   *) sed -n '2,8p' "$0" | sed 's/^# \?//'; exit 2 ;;

@@ -14,6 +14,11 @@ pub fn kafka() -> String {
     broker("MUSLIN_KAFKA")
 }
 
+/// The same Kafka's listener that asks for a login over SASL_PLAINTEXT; `alice` with `alice-secret` is known there.
+pub fn kafka_sasl() -> String {
+    broker("MUSLIN_KAFKA_SASL")
+}
+
 /// The AMQP URL to test against.
 pub fn amqp() -> String {
     broker("MUSLIN_AMQP")
