@@ -11,10 +11,12 @@
 mod common;
 mod foreign;
 
+use std::any::Any;
 use std::collections::BTreeSet;
 
 use common::unique;
 use foreign::{Client, On, Program, until};
+use muslin::embedded::{Kafka, KafkaBuilder};
 use serde_json::{Value, json};
 
 const CONFLUENT: Program = Program::Python("kafka_confluent");
@@ -30,24 +32,26 @@ foreign::tests! {
 }
 
 fn start(program: Program, on: On) -> Client {
-    let (address, broker): (_, Box<dyn std::any::Any>) = match on {
-        On::Real => (common::kafka(), Box::new(())),
-        On::Embedded => {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-            let kafka = runtime.block_on(muslin::embedded::Kafka::builder().start()).unwrap();
-            (kafka.bootstrap(), Box::new((kafka, runtime)))
-        }
+    let (address, broker) = match on {
+        On::Real => (common::kafka(), Box::new(()) as Box<dyn Any>),
+        On::Embedded => embedded(Kafka::builder()),
     };
     let mut client = Client::start(program, on, broker);
     client.ok("connect", json!({"bootstrap": address}));
     client
 }
 
+/// The address of an embedded cluster, and what keeps it alive.
+fn embedded(builder: KafkaBuilder) -> (String, Box<dyn Any>) {
+    let (kafka, runtime) = foreign::hosted(builder.start());
+    (kafka.bootstrap(), Box::new((kafka, runtime)))
+}
+
 /// A cluster that asks for a login and knows `alice` with `alice-secret`.
-fn sasl(on: On) -> (String, Box<dyn std::any::Any>) {
+fn sasl(on: On) -> (String, Box<dyn Any>) {
     match on {
         On::Real => (common::kafka_sasl(), Box::new(())),
-        On::Embedded => todo!(),
+        On::Embedded => embedded(Kafka::builder().user("alice", "alice-secret").require_sasl()),
     }
 }
 
@@ -73,7 +77,9 @@ impl Client {
             (read.len() >= count).then_some(())
         });
         for _ in 0..2 {
-            read.extend(self.ok("poll", json!({"name": name}))["records"].as_array().unwrap().iter().cloned());
+            read.extend(
+                self.ok("poll", json!({"name": name}))["records"].as_array().unwrap().iter().cloned(),
+            );
         }
         assert_eq!(read.len(), count, "{read:?}");
         read
@@ -128,7 +134,9 @@ fn idempotent(client: &mut Client) {
     let of = |partition: usize| (0..300).map(move |n| format!("{partition}:{n}"));
     let records: Vec<Value> = of(0)
         .zip(of(1))
-        .flat_map(|(a, b)| [json!({"key": a, "value": a, "partition": 0}), json!({"key": b, "value": b, "partition": 1})])
+        .flat_map(|(a, b)| {
+            [json!({"key": a, "value": a, "partition": 0}), json!({"key": b, "value": b, "partition": 1})]
+        })
         .collect();
     client.ok("producer", json!({"name": "p", "idempotent": true}));
     for round in 0..2 {
@@ -155,7 +163,10 @@ fn transactions(client: &mut Client) {
     assert_eq!(client.values(&output, false, 2), ["A", "B"]);
     assert_eq!(client.values(&output, true, 0), [""; 0], "an open transaction is seen");
     let end = |client: &mut Client, committed| {
-        client.ok("list_offsets", json!({"topic": output, "partition": 0, "at": "latest", "committed": committed}))
+        client.ok(
+            "list_offsets",
+            json!({"topic": output, "partition": 0, "at": "latest", "committed": committed}),
+        )
     };
     assert_eq!(end(client, false), json!(2));
     // aiokafka asks for the end without an isolation level.
@@ -179,7 +190,10 @@ fn transactions(client: &mut Client) {
     client.ok("producer", json!({"name": "second", "transaction": id, "idempotent": true}));
     let late = json!({"name": "first", "topic": output, "records": [{"key": null, "value": "late"}]});
     let refused = client.ask("produce", late).and_then(|_| client.ask("commit", json!({"name": "first"})));
-    assert!(refused == Err(json!(47)) || refused == Err(json!(90)), "the first instance was not fenced: {refused:?}");
+    assert!(
+        refused == Err(json!(47)) || refused == Err(json!(90)),
+        "the first instance was not fenced: {refused:?}"
+    );
     client.ok("begin", json!({"name": "second"}));
     client.produce("second", &output, &["C"]);
     client.ok("commit", json!({"name": "second"}));
@@ -189,7 +203,11 @@ fn transactions(client: &mut Client) {
     client.ok("close", json!({"name": "first"}));
     client.ok("processor", processor("third"));
     let read = client.read("third", 2);
-    assert_eq!((&read[0]["value"], &read[1]["value"]), (&json!("c"), &json!("d")), "what was aborted comes again");
+    assert_eq!(
+        (&read[0]["value"], &read[1]["value"]),
+        (&json!("c"), &json!("d")),
+        "what was aborted comes again"
+    );
     client.ok("begin", json!({"name": "third"}));
     client.produce("third", &output, &["D"]);
     client.ok("commit", json!({"name": "third"}));
@@ -226,7 +244,11 @@ fn rebalance(client: &mut Client, protocol: &str) {
                 let polled = client.ok("poll", json!({"name": name}));
                 let own: Vec<i64> = serde_json::from_value(polled["assigned"].clone()).unwrap();
                 for record in polled["records"].as_array().unwrap() {
-                    assert_eq!(record["value"], json!(value), "committed, yet read again by {name}: {record}");
+                    assert_eq!(
+                        record["value"],
+                        json!(value),
+                        "committed, yet read again by {name}: {record}"
+                    );
                     seen.push(record["partition"].as_i64().unwrap());
                 }
                 owned.push(own);
@@ -272,17 +294,22 @@ fn topics(client: &mut Client) {
     let named = json!({"topic": topic});
     let at = now() - 60_000;
     assert_eq!(client.refused("delete_topic", named.clone()), json!(3));
-    client.ok("create_topic", json!({"topic": topic, "partitions": 2, "config": {"retention.ms": "3600000"}}));
+    client
+        .ok("create_topic", json!({"topic": topic, "partitions": 2, "config": {"retention.ms": "3600000"}}));
     assert_eq!(client.refused("create_topic", json!({"topic": topic, "partitions": 2})), json!(36));
     assert_eq!(client.refused("create_topic", json!({"topic": "not/valid", "partitions": 1})), json!(17));
     assert_eq!(client.refused("create_topic", json!({"topic": unique("none"), "partitions": 0})), json!(37));
     let wrong = json!({"topic": unique("wrong"), "partitions": 1, "config": {"retention.ms": "soon"}});
     assert_eq!(client.refused("create_topic", wrong), json!(40));
-    until("topic of two partitions", || (client.ask("describe_topic", named.clone()) == Ok(json!(2))).then_some(()));
+    until("topic of two partitions", || {
+        (client.ask("describe_topic", named.clone()) == Ok(json!(2))).then_some(())
+    });
 
     assert_eq!(client.refused("create_partitions", json!({"topic": topic, "count": 1})), json!(37));
     client.ok("create_partitions", json!({"topic": topic, "count": 4}));
-    until("topic of four partitions", || (client.ask("describe_topic", named.clone()) == Ok(json!(4))).then_some(()));
+    until("topic of four partitions", || {
+        (client.ask("describe_topic", named.clone()) == Ok(json!(4))).then_some(())
+    });
 
     let retention = json!({"topic": topic, "name": "retention.ms"});
     let alter = |value: &str| json!({"topic": topic, "name": "retention.ms", "value": value});
@@ -320,7 +347,9 @@ fn topics(client: &mut Client) {
     assert_eq!(client.read("late", 2)[0]["offset"], json!(3), "reset to the earliest that is left");
 
     client.ok("delete_topic", named.clone());
-    until("end of the topic", || (client.ask("describe_topic", named.clone()) == Err(json!(3))).then_some(()));
+    until("end of the topic", || {
+        (client.ask("describe_topic", named.clone()) == Err(json!(3))).then_some(())
+    });
 }
 
 fn groups(client: &mut Client) {
@@ -371,8 +400,9 @@ fn login(client: &mut Client) {
         for (user, password) in [("alice", "wrong"), ("nobody", "alice-secret")] {
             connect["sasl"]["user"] = json!(user);
             connect["sasl"]["password"] = json!(password);
-            let told =
-                client.ask("connect", connect.clone()).and_then(|_| client.ask("describe_cluster", json!({})));
+            let told = client
+                .ask("connect", connect.clone())
+                .and_then(|_| client.ask("describe_cluster", json!({})));
             // aiokafka logs in the oldest way (SaslHandshake v0): the broker can only hang up.
             let wanted = if client.program == AIOKAFKA { json!("connection") } else { json!(58) };
             assert_eq!(told, Err(wanted), "{mechanism} as {user}");

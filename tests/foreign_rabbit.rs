@@ -11,8 +11,11 @@
 mod common;
 mod foreign;
 
+use std::any::Any;
+
 use common::unique;
 use foreign::{Client, On, Program, until};
+use muslin::embedded::Rabbit;
 use serde_json::{Value, json};
 
 const PIKA: Program = Program::Python("rabbit_pika");
@@ -37,11 +40,15 @@ struct Session {
 }
 
 fn start(program: Program, on: On) -> Session {
-    let (url, broker): (_, Box<dyn std::any::Any>) = match on {
-        On::Real => (common::amqp(), Box::new(())),
-        On::Embedded => todo!(),
+    let (url, broker) = match on {
+        On::Real => (common::amqp(), Box::new(()) as Box<dyn Any>),
+        On::Embedded => {
+            let (rabbit, runtime) = foreign::hosted(Rabbit::builder().user("alice", "alice-secret").start());
+            (rabbit.url(), Box::new((rabbit, runtime)) as Box<dyn Any>)
+        }
     };
-    let mut session = Session { client: Client::start(program, on, broker), url: url.trim_end_matches('/').to_owned() };
+    let mut session =
+        Session { client: Client::start(program, on, broker), url: url.trim_end_matches('/').to_owned() };
     session.connect("a");
     session
 }
@@ -93,7 +100,9 @@ impl Session {
 
     /// The next message of `queue`, once it is there.
     fn taken(&mut self, queue: &str) -> Value {
-        until("message", || Some(self.ok("get", json!({"queue": queue, "no_ack": true}))).filter(|m| !m.is_null()))
+        until("message", || {
+            Some(self.ok("get", json!({"queue": queue, "no_ack": true}))).filter(|m| !m.is_null())
+        })
     }
 
     /// The bodies that are in `queue`, in order; they are taken.
@@ -127,18 +136,32 @@ impl Session {
 fn confirms(s: &mut Session) {
     let queue = s.queue("confirms", json!({}));
     for n in 0..5 {
-        s.publish(&queue, &format!("m{n}"), json!({"message_id": format!("id{n}"), "delivery_mode": 2, "headers": {"n": n}}));
+        s.publish(
+            &queue,
+            &format!("m{n}"),
+            json!({"message_id": format!("id{n}"), "delivery_mode": 2, "headers": {"n": n}}),
+        );
     }
     let first = s.get(&queue);
     assert_eq!((&first["body"], &first["message_id"]), (&json!("m0"), &json!("id0")));
     assert_eq!((&first["exchange"], &first["key"]), (&json!(""), &json!(queue)));
-    assert_eq!((&first["headers"], &first["left"], &first["redelivered"]), (&json!({"n": 0}), &json!(4), &json!(false)));
+    assert_eq!(
+        (&first["headers"], &first["left"], &first["redelivered"]),
+        (&json!({"n": 0}), &json!(4), &json!(false))
+    );
     assert_eq!(s.drain(&queue), ["m1", "m2", "m3", "m4"]);
 
     let nowhere = unique("nowhere");
-    assert_eq!(s.ok("publish", json!({"key": nowhere, "body": "lost"})), json!("ack"), "unroutable, not mandatory");
+    assert_eq!(
+        s.ok("publish", json!({"key": nowhere, "body": "lost"})),
+        json!("ack"),
+        "unroutable, not mandatory"
+    );
     let returned = s.ok("publish", json!({"key": nowhere, "body": "back", "mandatory": true}));
-    assert_eq!(returned, json!({"returned": [312, "NO_ROUTE"], "body": "back", "exchange": "", "key": nowhere}));
+    assert_eq!(
+        returned,
+        json!({"returned": [312, "NO_ROUTE"], "body": "back", "exchange": "", "key": nowhere})
+    );
     assert_eq!(s.ok("publish", json!({"key": queue, "body": "there", "mandatory": true})), json!("ack"));
     assert_eq!(s.drain(&queue), ["there"]);
 
@@ -151,7 +174,8 @@ fn confirms(s: &mut Session) {
 
 /// What `x-death` says, without the time.
 fn deaths(message: &Value) -> Vec<Value> {
-    let mut deaths = message["headers"]["x-death"].as_array().unwrap_or_else(|| panic!("no x-death in {message}")).clone();
+    let mut deaths =
+        message["headers"]["x-death"].as_array().unwrap_or_else(|| panic!("no x-death in {message}")).clone();
     for death in &mut deaths {
         assert!(death.as_object_mut().unwrap().remove("time").is_some(), "{death}");
     }
@@ -163,16 +187,18 @@ fn dead_letter(s: &mut Session) {
     let dead = s.queue("dead", json!({}));
     s.ok("exchange", json!({"name": exchange, "type": "fanout"}));
     s.ok("bind", json!({"queue": dead, "exchange": exchange}));
-    let letters = json!({"x-dead-letter-exchange": exchange, "x-dead-letter-routing-key": "gone", "x-max-length": 2});
+    let letters =
+        json!({"x-dead-letter-exchange": exchange, "x-dead-letter-routing-key": "gone", "x-max-length": 2});
     let work = s.queue("work", letters);
     s.publish(&work, "rejected", json!({"headers": {"kept": "yes"}}));
     let tag = s.get(&work)["tag"].clone();
     s.ok("reject", json!({"tag": tag, "requeue": false}));
     let letter = s.taken(&dead);
-    assert_eq!((&letter["body"], &letter["exchange"], &letter["key"]), (&json!("rejected"), &json!(exchange), &json!("gone")));
-    let death = |reason: &str, count: u64| {
-        json!({"queue": work, "reason": reason, "count": count, "exchange": "", "routing-keys": [work]})
-    };
+    assert_eq!(
+        (&letter["body"], &letter["exchange"], &letter["key"]),
+        (&json!("rejected"), &json!(exchange), &json!("gone"))
+    );
+    let death = |reason: &str, count: u64| json!({"queue": work, "reason": reason, "count": count, "exchange": "", "routing-keys": [work]});
     assert_eq!(deaths(&letter), [death("rejected", 1)]);
     let headers = &letter["headers"];
     assert_eq!(headers["kept"], json!("yes"));
@@ -200,7 +226,8 @@ fn dead_letter(s: &mut Session) {
         let message = s.next();
         assert_eq!((&message["body"], &message["redelivered"]), (&json!("again"), &json!(false)));
         if times > 0 {
-            let told: Vec<Value> = deaths(&message).iter().map(|d| json!([d["queue"], d["reason"], d["count"]])).collect();
+            let told: Vec<Value> =
+                deaths(&message).iter().map(|d| json!([d["queue"], d["reason"], d["count"]])).collect();
             assert_eq!(told, [json!([retry, "expired", times]), json!([round, "rejected", times])]);
         }
         s.ok("nack", json!({"tag": message["tag"], "requeue": false}));
@@ -209,7 +236,8 @@ fn dead_letter(s: &mut Session) {
 
 fn delay(s: &mut Session) {
     let work = s.queue("work", json!({}));
-    let delayed = json!({"x-message-ttl": 400, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": work});
+    let delayed =
+        json!({"x-message-ttl": 400, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": work});
     let wait = s.queue("wait", delayed);
     let begun = std::time::Instant::now();
     s.publish(&wait, "later", json!({}));
@@ -219,7 +247,10 @@ fn delay(s: &mut Session) {
     assert!(begun.elapsed().as_millis() >= 400, "came before its time");
     let death = deaths(&first);
     assert_eq!(first["body"], json!("later"), "only the head of a queue expires");
-    assert_eq!(death, [json!({"queue": wait, "reason": "expired", "count": 1, "exchange": "", "routing-keys": [wait]})]);
+    assert_eq!(
+        death,
+        [json!({"queue": wait, "reason": "expired", "count": 1, "exchange": "", "routing-keys": [wait]})]
+    );
     assert_eq!(first["expiration"], Value::Null);
     let second = s.next();
     assert_eq!(second["body"], json!("sooner"));
@@ -288,7 +319,9 @@ fn requeue(s: &mut Session) {
 
 fn priority(s: &mut Session) {
     let queue = s.queue("priority", json!({"x-max-priority": 5}));
-    for (body, priority) in [("low", 1), ("none", 0), ("high", 4), ("too high", 9), ("high again", 4), ("highest", 5)] {
+    for (body, priority) in
+        [("low", 1), ("none", 0), ("high", 4), ("too high", 9), ("high again", 4), ("highest", 5)]
+    {
         s.publish(&queue, body, if priority == 0 { json!({}) } else { json!({"priority": priority}) });
     }
     assert_eq!(s.drain(&queue), ["too high", "highest", "high", "high again", "low", "none"]);
@@ -345,9 +378,15 @@ fn exchanges(s: &mut Session) {
         ("one", json!({"kind": "report", "pages": 4})),
         ("none", json!({"kind": "letter"})),
     ] {
-        s.ok("publish", json!({"exchange": headers, "key": "", "body": body, "properties": {"headers": table}}));
+        s.ok(
+            "publish",
+            json!({"exchange": headers, "key": "", "body": body, "properties": {"headers": table}}),
+        );
     }
-    assert_eq!((s.drain(&queues[0]), s.drain(&queues[1])), (vec!["both".into()], vec!["both".into(), "one".into()]));
+    assert_eq!(
+        (s.drain(&queues[0]), s.drain(&queues[1])),
+        (vec!["both".into()], vec!["both".into(), "one".into()])
+    );
 
     // Two bindings that match are one copy; two queues are two.
     for (queue, key) in [(0, "x"), (1, "x"), (0, "y")] {
@@ -358,7 +397,12 @@ fn exchanges(s: &mut Session) {
     }
     assert_eq!((s.drain(&queues[0]), s.drain(&queues[1])), (vec!["x".into(), "y".into()], vec!["x".into()]));
     s.ok("exchange", json!({"name": direct, "passive": true}));
-    s.refused("exchange", json!({"name": direct, "type": "topic"}), 406, "PRECONDITION_FAILED - inequivalent arg 'type'");
+    s.refused(
+        "exchange",
+        json!({"name": direct, "type": "topic"}),
+        406,
+        "PRECONDITION_FAILED - inequivalent arg 'type'",
+    );
 }
 
 fn queues(s: &mut Session) {
@@ -369,7 +413,11 @@ fn queues(s: &mut Session) {
     s.connect("b");
     for op in ["queue", "get"] {
         let ask = json!({"on": "b", "name": own, "queue": own, "passive": true, "exclusive": true});
-        let ask = if op == "queue" { json!({"on": "b", "name": own, "passive": true}) } else { json!({"on": ask["on"], "queue": own}) };
+        let ask = if op == "queue" {
+            json!({"on": "b", "name": own, "passive": true})
+        } else {
+            json!({"on": ask["on"], "queue": own})
+        };
         s.refused(op, ask, 405, "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue");
         s.ok("channel", json!({"on": "b"}));
     }
@@ -405,10 +453,25 @@ fn refusals(s: &mut Session) {
         ("exchange", json!({"name": name, "passive": true}), 404, "NOT_FOUND - no exchange"),
         ("publish", json!({"exchange": name, "key": "", "body": ""}), 404, "NOT_FOUND - no exchange"),
         ("bind", json!({"queue": queue, "exchange": name}), 404, "NOT_FOUND - no exchange"),
-        ("queue", json!({"name": queue, "durable": true, "arguments": {"x-expires": 60_000}}), 406, "PRECONDITION_FAILED - inequivalent arg 'durable'"),
+        (
+            "queue",
+            json!({"name": queue, "durable": true, "arguments": {"x-expires": 60_000}}),
+            406,
+            "PRECONDITION_FAILED - inequivalent arg 'durable'",
+        ),
         ("queue", other, 406, "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl'"),
-        ("queue", json!({"name": name, "arguments": {"x-message-ttl": -1000}}), 406, "PRECONDITION_FAILED - invalid arg 'x-message-ttl'"),
-        ("queue", json!({"name": "amq.mine"}), 403, "ACCESS_REFUSED - queue name 'amq.mine' contains reserved prefix 'amq.*'"),
+        (
+            "queue",
+            json!({"name": name, "arguments": {"x-message-ttl": -1000}}),
+            406,
+            "PRECONDITION_FAILED - invalid arg 'x-message-ttl'",
+        ),
+        (
+            "queue",
+            json!({"name": "amq.mine"}),
+            403,
+            "ACCESS_REFUSED - queue name 'amq.mine' contains reserved prefix 'amq.*'",
+        ),
     ] {
         s.refused(op, ask, code, text);
         s.ok("channel", json!({})); // the connection lives on
@@ -441,7 +504,9 @@ fn consumers(s: &mut Session) {
     s.connect("a");
     // Two consumers take turns.
     for on in ["a", "b"] {
-        until("end of the exclusive consumer", || s.ask("consume", json!({"on": on, "queue": queue, "no_ack": true})).ok());
+        until("end of the exclusive consumer", || {
+            s.ask("consume", json!({"on": on, "queue": queue, "no_ack": true})).ok()
+        });
     }
     for n in 0..4 {
         s.publish(&queue, &format!("m{n}"), json!({}));

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tokio::runtime::Runtime;
 
 /// How long one operation may take, and how long a test waits for something to happen.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -57,9 +58,7 @@ impl Client {
             .unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
         let (sender, answers) = channel();
         let out = BufReader::new(child.stdout.take().unwrap());
-        std::thread::spawn(move || {
-            out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
-        });
+        std::thread::spawn(move || out.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
         let stderr = Arc::new(Mutex::new(String::new()));
         let (err, kept) = (child.stderr.take().unwrap(), stderr.clone());
         std::thread::spawn(move || {
@@ -111,6 +110,12 @@ impl Drop for Client {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Starts a broker in this process, on a thread of its own: it serves while both that come back live.
+pub fn hosted<B>(start: impl Future<Output = muslin::Result<B>>) -> (B, Runtime) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    (runtime.block_on(start).unwrap(), runtime)
 }
 
 /// `CLIENT::SCENARIO::on_embedded` and `CLIENT::SCENARIO::on_real`.
@@ -195,16 +200,24 @@ impl Program {
 /// Both Go programs are compiled once, into the folder that Cargo keeps for tests.
 fn go_program(name: &'static str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
-        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("foreign-go").join(name);
-        let own = cache().join("go/bin/go");
-        let go = if own.exists() { own } else { PathBuf::from("go") };
-        let mut command = Command::new(go);
-        command.current_dir(sources("go")).args(["build", "-buildvcs=false", "-o"]).arg(&out).arg(format!("./{name}"));
-        compile(command.env("GOTOOLCHAIN", "local"), "run scripts/setup.sh test, or install the Go that tests/foreign/go/go.mod names");
-        out
-    })
-    .clone()
+    BUILT
+        .get_or_init(|| {
+            let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join("foreign-go").join(name);
+            let own = cache().join("go/bin/go");
+            let go = if own.exists() { own } else { PathBuf::from("go") };
+            let mut command = Command::new(go);
+            command
+                .current_dir(sources("go"))
+                .args(["build", "-buildvcs=false", "-o"])
+                .arg(&out)
+                .arg(format!("./{name}"));
+            compile(
+                command.env("GOTOOLCHAIN", "local"),
+                "run scripts/setup.sh test, or install the Go that tests/foreign/go/go.mod names",
+            );
+            out
+        })
+        .clone()
 }
 
 /// The Java programs are compiled once as well; gives their class path.
@@ -220,9 +233,14 @@ fn java_classes() -> &'static str {
             said.trim().to_owned()
         });
         let amqp = cache().join("java");
-        assert!(amqp.exists(), "{} is not there: it holds RabbitMQ's Java client; run scripts/setup.sh test", amqp.display());
+        assert!(
+            amqp.exists(),
+            "{} is not there: it holds RabbitMQ's Java client; run scripts/setup.sh test",
+            amqp.display()
+        );
         // Two test programs may compile at once: each into a folder of its own.
-        let out = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("foreign-java-{}", env!("CARGO_CRATE_NAME")));
+        let out =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("foreign-java-{}", env!("CARGO_CRATE_NAME")));
         let classes = format!("{}:{libs}/*:{}/*", out.display(), amqp.display());
         let mut command = Command::new("javac");
         command.args(["-nowarn", "-d"]).arg(&out).args(["-cp", &classes]);
