@@ -9,12 +9,13 @@ use std::time::Instant;
 use bytes::{Buf, Bytes, BytesMut};
 pub(super) use kafka_protocol::ResponseError as Code;
 use kafka_protocol::messages::{
-    AddOffsetsToTxnRequest, AlterUserScramCredentialsRequest, ApiVersionsRequest, CreateTopicsRequest,
-    DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest, DescribeTransactionsRequest,
-    DescribeUserScramCredentialsRequest, EndTxnRequest, FetchRequest, FindCoordinatorRequest,
-    InitProducerIdRequest, ListOffsetsRequest, ListTransactionsRequest, MetadataRequest, OffsetCommitRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest,
-    SaslHandshakeRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterUserScramCredentialsRequest, ApiVersionsRequest,
+    CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    DescribeProducersRequest, DescribeTransactionsRequest, DescribeUserScramCredentialsRequest,
+    EndTxnRequest, FetchRequest, FindCoordinatorRequest, InitProducerIdRequest, ListOffsetsRequest,
+    ListTransactionsRequest, MetadataRequest, OffsetCommitRequest, OffsetFetchRequest,
+    OffsetForLeaderEpochRequest, ProduceRequest, SaslAuthenticateRequest, SaslHandshakeRequest,
+    WriteTxnMarkersRequest,
 };
 use kafka_protocol::protocol::{Encodable, HeaderVersion, Message, Request, StrBytes};
 
@@ -27,12 +28,14 @@ use crate::embedded::machine::{ConnectionId, Output};
 pub(super) use crate::kafka::shape::{Field, Shape, always, check, since};
 
 mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod alter_user_scram_credentials;
 mod api_versions;
 mod create_topics;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;
+mod describe_producers;
 mod describe_transactions;
 mod describe_user_scram_credentials;
 mod end_txn;
@@ -48,6 +51,7 @@ mod offset_for_leader_epoch;
 mod produce;
 mod sasl_authenticate;
 mod sasl_handshake;
+mod write_txn_markers;
 
 pub(super) use fetch::{AllSessions, Waiting};
 
@@ -142,6 +146,9 @@ apis! {
     DeleteGroupsRequest,
     AddOffsetsToTxnRequest,
     EndTxnRequest,
+    AddPartitionsToTxnRequest,
+    WriteTxnMarkersRequest,
+    DescribeProducersRequest,
     DescribeTransactionsRequest,
     ListTransactionsRequest,
     SaslHandshakeRequest,

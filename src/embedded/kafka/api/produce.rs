@@ -43,6 +43,7 @@ impl Api for ProduceRequest {
         let (acks, mut failed) = (self.acks, false);
         let mut leaders = BTreeSet::new();
         let mut responses = Vec::with_capacity(self.topic_data.len());
+        let transactional_id = self.transactional_id.as_ref().map(|id| id.as_str());
         for data in self.topic_data {
             let found = if context.version >= 13 {
                 cluster.topics.name_of(data.topic_id).ok_or(Code::UnknownTopicId)
@@ -53,7 +54,7 @@ impl Api for ProduceRequest {
             let mut partitions = Vec::with_capacity(data.partition_data.len());
             for PartitionProduceData { index, records, .. } in data.partition_data {
                 let appended = match &found {
-                    Ok(topic) => append(cluster, context, acks, topic, index, records),
+                    Ok(topic) => append(cluster, context, transactional_id, acks, topic, index, records),
                     Err(code) => Err(Refusal::new(*code, "")),
                 };
                 let mut answer = PartitionProduceResponse::default().with_index(index);
@@ -151,6 +152,7 @@ fn endpoints(cluster: &Cluster, leaders: &BTreeSet<NodeId>) -> Vec<NodeEndpoint>
 fn append(
     cluster: &mut Cluster,
     context: &Context,
+    transactional_id: Option<&str>,
     acks: i16,
     topic: &Topic,
     index: i32,
@@ -205,6 +207,16 @@ fn append(
         zstd: context.version >= 7,
         starts_at_zero: context.version >= 12,
     };
+    let place = (name, index);
+    cluster.verify_batch(transactional_id, place, &records, context.version, context.now).map_err(
+        |code| {
+            let text = match code {
+                Code::InvalidTxnState => "Partition was not added to the transaction",
+                _ => "",
+            };
+            Refusal::new(code, text)
+        },
+    )?;
     let wall = cluster.wall(context.now);
     let appended = cluster.topics.change(name, index, |partition, _| {
         let appended = partition.log.append(&records, &rules, partition.leader_epoch, wall);

@@ -8,6 +8,8 @@
 //! [`TransactionSettings::marker_delay`] holds them back or a partition's leader is away.
 
 mod drive;
+#[cfg(test)]
+mod tests;
 mod transaction;
 
 use std::collections::{BTreeMap, BTreeSet};
