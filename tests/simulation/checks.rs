@@ -48,7 +48,8 @@ fn everything_resolves_in_time(history: &History) -> Vec<String> {
             Some((at, outcome)) => {
                 let took = at.saturating_sub(sent.at);
                 if took > limit.saturating_add(GRACE) {
-                    wrong.push(format!("record {} took {took:?} of {limit:?} to become {outcome:?}", sent.id));
+                    wrong
+                        .push(format!("record {} took {took:?} of {limit:?} to become {outcome:?}", sent.id));
                 }
             }
         }
@@ -100,7 +101,9 @@ fn what_failed_for_certain_is_not_there(history: &History) -> Vec<String> {
 fn the_log_holds_what_was_sent(history: &History) -> Vec<String> {
     let sent: BTreeSet<&str> = history.sent.iter().map(|s| s.id.as_str()).collect();
     let log = history.log.values().flatten();
-    log.filter(|(_, id)| !sent.contains(id.as_str())).map(|(_, id)| format!("nobody sent record {id}")).collect()
+    log.filter(|(_, id)| !sent.contains(id.as_str()))
+        .map(|(_, id)| format!("nobody sent record {id}"))
+        .collect()
 }
 
 fn senders_keep_their_order(history: &History) -> Vec<String> {
@@ -271,7 +274,9 @@ mod bad_histories {
 
     #[test]
     fn an_outcome_that_is_late_or_missing_is_found() {
-        assert!(after(|h| h.sent[0].outcome.as_mut().unwrap().0 = Duration::from_secs(7)).contains("took 6s"));
+        assert!(
+            after(|h| h.sent[0].outcome.as_mut().unwrap().0 = Duration::from_secs(7)).contains("took 6s")
+        );
         assert!(after(|h| h.sent[0].outcome = None).contains("never had an outcome"));
     }
 

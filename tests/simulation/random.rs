@@ -9,9 +9,9 @@ pub struct Random(u64);
 impl Random {
     /// A row of numbers for one purpose: other purposes of the same seed have other rows.
     pub fn new(seed: u64, purpose: &str) -> Self {
-        let salt = purpose.bytes().fold(0xcbf2_9ce4_8422_2325u64, |h, b| {
-            (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let salt = purpose
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
         let mut random = Self(seed ^ salt);
         random.next();
         random

@@ -18,7 +18,7 @@ use super::random::Random;
 pub const TOPIC: &str = "storm";
 
 /// How long a call may fail in passing before that counts as an error of its own.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How a run is laid out.
 #[derive(Debug, Clone)]
@@ -53,9 +53,11 @@ impl Layout {
     /// The hosts of the clients.
     pub fn hosts(&self) -> Vec<String> {
         let writers = (0..self.writers).map(|w| format!("writer-{w}"));
-        let readers = self.groups.iter().enumerate().flat_map(|(g, readers)| {
-            (0..readers.len()).map(move |r| format!("reader-{g}-{r}"))
-        });
+        let readers = self
+            .groups
+            .iter()
+            .enumerate()
+            .flat_map(|(g, readers)| (0..readers.len()).map(move |r| format!("reader-{g}-{r}")));
         writers.chain(readers).collect()
     }
 }
@@ -212,7 +214,9 @@ pub async fn writer(run: Arc<Run>, index: usize) {
             record = match (keys, random.percent(70)) {
                 (0, _) => record,
                 (_, true) => record.key(format!("{host}-key-{}", random.range(1, keys))),
-                (_, false) => record.partition(Partition(random.range(0, run.layout.partitions as u64 - 1) as i32)),
+                (_, false) => {
+                    record.partition(Partition(random.range(0, run.layout.partitions as u64 - 1) as i32))
+                }
             };
             let queued = producer.enqueue(record).await;
             let at = run.network.elapsed();
@@ -233,7 +237,9 @@ pub async fn writer(run: Arc<Run>, index: usize) {
                 let run = Arc::clone(&run);
                 outcomes.spawn(async move {
                     let outcome = match queued.await {
-                        Ok(placed) => Outcome::Stored { partition: placed.partition.0, offset: placed.offset.0 },
+                        Ok(placed) => {
+                            Outcome::Stored { partition: placed.partition.0, offset: placed.offset.0 }
+                        }
                         Err(e) if e.is_ambiguous() => Outcome::Unknown(e.report()),
                         Err(e) => Outcome::Failed(e.report()),
                     };
@@ -301,7 +307,8 @@ async fn read(run: &Run, group: usize, partitions: &[i32], mut consumer: Consume
             }
             Ok(Some(Ok(delivery))) => {
                 life -= 1;
-                let id = delivery.value().map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default();
+                let id =
+                    delivery.value().map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default();
                 run.history().got.push(Got {
                     group,
                     consumer: number,
@@ -373,15 +380,18 @@ pub async fn read_log(run: &Run) {
     let Some(ends) = run.patiently("the ends of the log", || client.offsets(&topic, At::Latest)).await else {
         return;
     };
-    let ends: Vec<i64> = (0..run.layout.partitions).map(|p| ends.get(&Partition(p)).map_or(0, |o| o.0)).collect();
-    let built = run.patiently("the checker", || client.consumer().topics([TOPIC]).start(StartAt::Earliest).build());
+    let ends: Vec<i64> =
+        (0..run.layout.partitions).map(|p| ends.get(&Partition(p)).map_or(0, |o| o.0)).collect();
+    let built =
+        run.patiently("the checker", || client.consumer().topics([TOPIC]).start(StartAt::Earliest).build());
     let Some(mut consumer) = built.await else { return };
     let wanted: i64 = ends.iter().sum();
     let mut log = vec![Vec::new(); ends.len()];
     for _ in 0..wanted {
         match timeout(Duration::from_secs(60), consumer.next()).await {
             Ok(Some(Ok(delivery))) => {
-                let id = delivery.value().map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default();
+                let id =
+                    delivery.value().map(|v| String::from_utf8_lossy(v).into_owned()).unwrap_or_default();
                 let id = id.split('|').next().unwrap_or_default().to_owned();
                 log[delivery.partition().0 as usize].push((delivery.offset().0, id));
                 delivery.ack();

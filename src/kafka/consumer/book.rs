@@ -16,7 +16,7 @@
 //! [`poll_commit`](Book::poll_commit) gives.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -169,6 +169,8 @@ pub(crate) struct Book {
     settings: Settings,
     parts: Vec<Part>,
     turn: usize,
+    /// The broker that is fetched from first the next time, or the next one after it.
+    next_node: NodeId,
     waiting: BinaryHeap<Reverse<Waiting>>,
     counter: u64,
     /// Records handed out or waiting to be handed out again.
@@ -184,6 +186,7 @@ impl Book {
             settings,
             parts: Vec::new(),
             turn: 0,
+            next_node: NodeId(0),
             waiting: BinaryHeap::new(),
             counter: 0,
             unsettled: 0,
@@ -321,14 +324,24 @@ impl Book {
             }
         }
         let mut fetches = Vec::new();
-        for (node, asks) in asks {
+        if asks.is_empty() {
+            return (fetches, leaderless);
+        }
+        // Each broker has its share, so that those with nothing new, whose answers take long, leave room for the others;
+        // and another one begins each time, so that all have their turn where the shares are too small.
+        let brokers: BTreeSet<NodeId> =
+            self.parts.iter().filter_map(|p| leader(&p.topic, p.partition)).collect();
+        let share = self.settings.prefetch_bytes / brokers.len().max(1);
+        let first = asks.split_off(&self.next_node);
+        for (node, asks) in first.into_iter().chain(asks) {
             let used = self.parts.iter().map(|p| p.buffered).sum::<usize>() + self.reserved;
             let room = self.settings.prefetch_bytes.saturating_sub(used);
             // A little room is not worth a request; the reader makes more.
-            if room < PARTITION_BYTES.min(self.settings.prefetch_bytes / 4).max(1) {
+            if room < PARTITION_BYTES.min(self.settings.prefetch_bytes / 4).min(share).max(1) {
                 break;
             }
-            let max_bytes = room.min(FETCH_BYTES);
+            let max_bytes = room.min(FETCH_BYTES).min(share.max(1));
+            self.next_node = NodeId(node.0.saturating_add(1));
             self.reserved += max_bytes;
             for ask in &asks {
                 if let Some(part) = self.parts.get_mut(ask.part) {

@@ -76,6 +76,41 @@ fn a_fetch_from_inside_a_batch_hands_out_only_what_was_asked_for() {
     assert_eq!(fetch(&mut b, now).unwrap().asks[0].offset, Offset(4));
 }
 
+/// Partition `n` of these many, led by broker `n`, each fetched from by a request of its own.
+fn spread(partitions: i32, prefetch_bytes: usize) -> Book {
+    let mut book = Book::new(Settings { prefetch_bytes, ..book(10).settings });
+    for n in 0..partitions {
+        book.assign((topic(), Partition(n)), Offset(0), None);
+    }
+    book
+}
+
+#[test]
+fn brokers_with_nothing_new_do_not_keep_the_others_from_being_read() {
+    let now = Instant::now();
+    let mut b = spread(5, 32 << 20);
+    let (fetches, _) = b.poll_fetch(now, |_, p| Some(NodeId(p.0)), |_| true);
+    let nodes: Vec<i32> = fetches.iter().map(|f| f.node.0).collect();
+    assert_eq!(nodes, [0, 1, 2, 3, 4], "each is asked at once, whatever the others' answers wait for");
+    assert!(fetches.iter().map(|f| f.max_bytes).sum::<usize>() <= 32 << 20);
+}
+
+#[test]
+fn brokers_have_their_turn_where_the_memory_is_small() {
+    let now = Instant::now();
+    let mut b = spread(5, 3);
+    let mut asked = BTreeSet::new();
+    for _ in 0..5 {
+        let (fetches, _) = b.poll_fetch(now, |_, p| Some(NodeId(p.0)), |_| true);
+        assert!(!fetches.is_empty());
+        for fetch in &fetches {
+            asked.insert(fetch.node);
+            b.handle_returned(fetch);
+        }
+    }
+    assert_eq!(asked.len(), 5);
+}
+
 #[test]
 fn the_commit_waits_for_the_oldest_in_hand() {
     let now = Instant::now();
