@@ -606,7 +606,7 @@ impl Connection {
             channel.release(&mut core.broker, now);
         }
         self.channels.clear();
-        core.broker.release_connection(self.link.id, now);
+        core.broker.release_connection(self.link.id);
     }
 
     /// The confirms of what was published since the last time.

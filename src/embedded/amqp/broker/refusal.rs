@@ -35,6 +35,10 @@ impl Refusal {
         Self::new(406, "PRECONDITION_FAILED", &why)
     }
 
+    pub(crate) fn syntax_error(why: impl fmt::Display) -> Self {
+        Self::new(502, "SYNTAX_ERROR", &why)
+    }
+
     pub(crate) fn command_invalid(why: impl fmt::Display) -> Self {
         Self::new(503, "COMMAND_INVALID", &why)
     }

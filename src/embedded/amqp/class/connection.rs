@@ -207,7 +207,7 @@ fn close(cx: &mut Cx<'_>, channels: &mut BTreeMap<u16, Channel>) {
         super::channel::drop_quietly(cx, channel);
     }
     channels.clear();
-    cx.core.broker.release_connection(cx.link.id, cx.now);
+    cx.core.broker.release_connection(cx.link.id);
     cx.link.send(0, &CloseOk {});
     Connection::ended(cx.link);
 }

@@ -60,7 +60,7 @@ pub(super) fn unbind(cx: &mut Cx<'_>, channel: &Channel, m: Unbind<'_>) -> Resul
 
 pub(super) fn purge(cx: &mut Cx<'_>, channel: &Channel, m: Purge<'_>) -> Result<(), Failure> {
     let name = queue_name(channel, m.queue)?;
-    let messages = cx.core.broker.purge_queue(channel.vhost, name, cx.link.id, cx.now)?;
+    let messages = cx.core.broker.purge_queue(channel.vhost, name, cx.link.id)?;
     cx.answer(channel, m.flags.has(Purge::NO_WAIT), &PurgeOk { messages });
     Ok(())
 }
@@ -68,7 +68,7 @@ pub(super) fn purge(cx: &mut Cx<'_>, channel: &Channel, m: Purge<'_>) -> Result<
 pub(super) fn delete(cx: &mut Cx<'_>, channel: &Channel, m: Delete<'_>) -> Result<(), Failure> {
     let name = queue_name(channel, m.queue)?;
     let (unused, empty) = (m.flags.has(Delete::IF_UNUSED), m.flags.has(Delete::IF_EMPTY));
-    let messages = cx.core.broker.delete_queue(channel.vhost, name, unused, empty, cx.link.id, cx.now)?;
+    let messages = cx.core.broker.delete_queue(channel.vhost, name, unused, empty, cx.link.id)?;
     cx.answer(channel, m.flags.has(Delete::NO_WAIT), &DeleteOk { messages });
     Ok(())
 }
