@@ -28,6 +28,7 @@ use kafka_protocol::messages::{
 
 use super::api::{self, Api, Code, Context};
 use super::cluster::Cluster;
+use super::groups::Coordinated;
 use crate::NodeId;
 use crate::embedded::faults::{Action, Facts, Faults, Kind};
 use crate::embedded::machine::{ConnectionId, Output};
@@ -162,7 +163,7 @@ impl Cluster {
                 return Struck::Work;
             }
             Action::ExpireSession => {
-                self.expire_session(connection, request, now);
+                self.expire_session(request, now);
                 return Struck::Work;
             }
             Action::DropAnswer => Fate::Drop,
@@ -289,8 +290,14 @@ impl Cluster {
 }
 
 impl Cluster {
-    fn move_coordinators(&mut self, _named: &Named, _to: Option<NodeId>, _now: Instant) {}
-    fn expire_session<R: Any>(&mut self, _connection: ConnectionId, _request: &R, _now: Instant) {}
+    fn move_coordinators(&mut self, named: &Named, to: Option<NodeId>, now: Instant) {
+        for group in &named.groups {
+            self.move_coordinator_or_next(Coordinated::Group, group, to, now);
+        }
+        for id in &named.transactions {
+            self.move_coordinator_or_next(Coordinated::Transaction, id, to, now);
+        }
+    }
 }
 
 /// What a request names.

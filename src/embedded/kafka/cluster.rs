@@ -361,11 +361,17 @@ impl Machine for Cluster {
         self.end_fetches(now);
         self.transactions.handle_timeout(now);
         self.write_markers(now);
+        self.groups.handle_timeout(now);
+        self.answer_groups();
     }
 
     fn poll_timeout(&self) -> Option<Instant> {
-        let due =
-            [self.fetches.next_deadline(), self.transactions.poll_timeout(), self.carrier.poll_timeout()];
+        let due = [
+            self.fetches.next_deadline(),
+            self.transactions.poll_timeout(),
+            self.groups.poll_timeout(),
+            self.carrier.poll_timeout(),
+        ];
         due.into_iter().flatten().min()
     }
 

@@ -153,6 +153,7 @@ impl Cluster {
         for (topic, number) in changed {
             self.wake_fetches(topic.as_str(), number, None, now);
         }
+        self.handle_coordinators_changed(now);
     }
 }
 

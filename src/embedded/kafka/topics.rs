@@ -70,9 +70,15 @@ pub(crate) struct Topics {
     by_id: HashMap<Uuid, Topic>,
     held: u64,
     partitions: usize,
+    version: u64,
 }
 
 impl Topics {
+    /// Counts the topics that came, went or grew.
+    pub(crate) fn version(&self) -> u64 {
+        self.version
+    }
+
     /// All topics by name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Topic, &TopicState)> {
         self.by_name.iter()
@@ -138,6 +144,7 @@ impl Topics {
 
     /// Adds a topic; one of that name must not be there.
     pub(crate) fn insert(&mut self, topic: Topic, state: TopicState) {
+        self.version += 1;
         self.partitions += state.partitions.len();
         self.by_id.insert(state.id, topic.clone());
         self.by_name.insert(topic, state);
@@ -146,6 +153,7 @@ impl Topics {
     /// Adds partitions to a topic.
     pub(crate) fn extend(&mut self, topic: &str, partitions: Vec<Partition>) {
         if let Some(state) = self.by_name.get_mut(topic) {
+            self.version += 1;
             self.partitions += partitions.len();
             state.partitions.extend(partitions);
         }
@@ -156,6 +164,7 @@ impl Topics {
         let state = self.by_name.remove(topic)?;
         self.by_id.remove(&state.id);
         self.held = self.held.saturating_sub(state.held());
+        self.version += 1;
         self.partitions -= state.partitions.len();
         Some(state)
     }

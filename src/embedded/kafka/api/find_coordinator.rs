@@ -75,8 +75,8 @@ impl Cluster {
         kind: Coordinated,
         key: &StrBytes,
     ) -> Option<NodeId> {
-        let alive = self.nodes.values().filter(|node| node.alive).map(|node| node.id);
-        self.coordinators.find(kind, key, alive)
+        let up = self.nodes.values().filter(|node| node.is_up()).map(|node| node.id);
+        self.coordinators.find(kind, key, up)
     }
 
     /// Refuses a request that came to another broker than the coordinator.

@@ -13,7 +13,7 @@ use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 
 use super::{Api, Code, Context, Field, Reply, Shape, always, since};
 use crate::embedded::kafka::cluster::Cluster;
-use crate::embedded::kafka::groups::{Asker, Committed, Coordinated, Offered, own};
+use crate::embedded::kafka::groups::{Asker, Committed, Coordinated, Moment, Offered, own};
 
 impl Api for OffsetCommitRequest {
     const SERVED: RangeInclusive<i16> = 2..=9;
@@ -73,7 +73,8 @@ impl Api for OffsetCommitRequest {
                     .with_partitions(partitions),
             );
         }
-        match cluster.groups.commit(&self.group_id, &asker, offers, context.now) {
+        let at = Moment { node: context.node, now: context.now };
+        match cluster.groups.commit(&self.group_id, &asker, offers, at) {
             Ok(refused) => {
                 for t in &mut topics {
                     for p in &mut t.partitions {
@@ -131,7 +132,6 @@ impl Cluster {
 
     /// Is there such a partition?
     pub(super) fn has_partition(&self, topic: &str, partition: i32) -> bool {
-        let _ = topic;
-        partition >= 0
+        self.topics.partition(topic, partition).is_some()
     }
 }
