@@ -11,6 +11,7 @@ use kafka_protocol::protocol::{HeaderVersion, StrBytes};
 use super::api::{self, Api, Code, Context};
 use super::api::{AllSessions, Waiting};
 use super::carry::Carrier;
+use super::configs::broker::Changed;
 use super::connection::{Connection, Pending};
 use super::groups::{Coordinators, GroupSettings, Groups};
 use super::security::{Admission, SecuritySettings, Session, Users};
@@ -91,6 +92,8 @@ pub(crate) struct Cluster {
     /// By number.
     pub(super) nodes: BTreeMap<NodeId, Node>,
     pub(super) topics: Topics,
+    /// Configuration of brokers that was changed.
+    pub(super) broker_configs: Changed,
     /// Fetches that wait.
     pub(super) fetches: Waiting,
     pub(super) sessions: AllSessions,
@@ -126,6 +129,7 @@ impl Cluster {
             clock,
             nodes,
             topics: Topics::default(),
+            broker_configs: Changed::default(),
             fetches: Waiting::default(),
             sessions: AllSessions::default(),
             connections: BTreeMap::new(),

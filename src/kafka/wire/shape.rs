@@ -20,6 +20,10 @@ pub(crate) enum Shape {
     Values(usize),
     /// An array of strings, null or not.
     Texts,
+    /// A struct.
+    Struct(&'static [Field]),
+    /// A struct behind a byte of 1, or another byte alone.
+    Maybe(&'static [Field]),
     /// The known tagged fields of the struct that ends here; unknown ones are skipped. Without this, a struct has none.
     Tags(&'static [(u32, Field)]),
 }
@@ -142,6 +146,11 @@ impl<'a> Walk<'a> {
                 }
                 Ok(())
             }
+            Shape::Struct(fields) => self.fields(fields),
+            Shape::Maybe(fields) => match self.take(1)? {
+                [1] => self.fields(fields),
+                _ => Ok(()),
+            },
             Shape::Tags(_) => Ok(()),
         }
     }

@@ -9,12 +9,16 @@ use std::time::Instant;
 use bytes::{Buf, Bytes, BytesMut};
 pub(super) use kafka_protocol::ResponseError as Code;
 use kafka_protocol::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterUserScramCredentialsRequest, ApiVersionsRequest,
-    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreateTopicsRequest, DeleteGroupsRequest,
-    DeleteRecordsRequest, DeleteTopicsRequest, DescribeGroupsRequest, DescribeProducersRequest,
-    DescribeTransactionsRequest, DescribeUserScramCredentialsRequest, EndTxnRequest, FetchRequest,
-    FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest, LeaveGroupRequest,
-    ListGroupsRequest, ListOffsetsRequest, ListTransactionsRequest, MetadataRequest, OffsetCommitRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, AlterConfigsRequest,
+    AlterPartitionReassignmentsRequest, AlterUserScramCredentialsRequest, ApiVersionsRequest,
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, CreatePartitionsRequest,
+    CreateTopicsRequest, DeleteGroupsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
+    DescribeClusterRequest, DescribeConfigsRequest, DescribeGroupsRequest, DescribeLogDirsRequest,
+    DescribeProducersRequest, DescribeTopicPartitionsRequest, DescribeTransactionsRequest,
+    DescribeUserScramCredentialsRequest, ElectLeadersRequest, EndTxnRequest, FetchRequest,
+    FindCoordinatorRequest, HeartbeatRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest,
+    JoinGroupRequest, LeaveGroupRequest, ListGroupsRequest, ListOffsetsRequest,
+    ListPartitionReassignmentsRequest, ListTransactionsRequest, MetadataRequest, OffsetCommitRequest,
     OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest,
     SaslAuthenticateRequest, SaslHandshakeRequest, SyncGroupRequest, TxnOffsetCommitRequest,
     WriteTxnMarkersRequest,
@@ -31,27 +35,37 @@ pub(super) use crate::kafka::shape::{Field, Shape, always, check, since};
 
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
+mod alter_configs;
+mod alter_partition_reassignments;
 mod alter_user_scram_credentials;
 mod api_versions;
 mod consumer_group_describe;
 mod consumer_group_heartbeat;
+mod create_partitions;
 mod create_topics;
 mod delete_groups;
 mod delete_records;
 mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
 mod describe_groups;
+mod describe_log_dirs;
 mod describe_producers;
+mod describe_topic_partitions;
 mod describe_transactions;
 mod describe_user_scram_credentials;
+mod elect_leaders;
 mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod list_partition_reassignments;
 mod list_transactions;
 mod metadata;
 mod offset_commit;
@@ -133,6 +147,12 @@ macro_rules! apis {
             }
         }
 
+        /// Shows every API to a test.
+        #[cfg(test)]
+        fn visit_all(visit: &mut impl Visit) {
+            $(visit.visit::<$request>();)*
+        }
+
         fn header_version(key: i16, version: i16) -> Option<i16> {
             match key {
                 $(key if key == <$request as Request>::KEY => {
@@ -167,6 +187,16 @@ apis! {
     DeleteTopicsRequest,
     DeleteRecordsRequest,
     OffsetForLeaderEpochRequest,
+    CreatePartitionsRequest,
+    DescribeConfigsRequest,
+    AlterConfigsRequest,
+    IncrementalAlterConfigsRequest,
+    DescribeClusterRequest,
+    DescribeTopicPartitionsRequest,
+    ElectLeadersRequest,
+    DescribeLogDirsRequest,
+    AlterPartitionReassignmentsRequest,
+    ListPartitionReassignmentsRequest,
     InitProducerIdRequest,
     DeleteGroupsRequest,
     AddOffsetsToTxnRequest,
@@ -180,6 +210,12 @@ apis! {
     SaslAuthenticateRequest,
     DescribeUserScramCredentialsRequest,
     AlterUserScramCredentialsRequest,
+}
+
+/// What a test does with every API.
+#[cfg(test)]
+trait Visit {
+    fn visit<R: Api>(&mut self);
 }
 
 trait Contains {
@@ -283,3 +319,6 @@ pub(super) fn read_head(mut frame: Bytes) -> Result<Head, String> {
         unknown_version: false,
     })
 }
+
+#[cfg(test)]
+mod tests;

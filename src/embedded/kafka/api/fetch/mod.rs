@@ -9,6 +9,8 @@
 
 mod encode;
 mod sessions;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 use std::collections::BTreeSet;
@@ -115,7 +117,7 @@ impl Api for FetchRequest {
     }
 }
 
-const REPLICA_STATE: Shape = Shape::Fixed(4 + 8 + 1);
+const REPLICA_STATE: Shape = Shape::Struct(&[always(Shape::Fixed(4 + 8))]);
 
 /// A partition that is fetched.
 #[derive(Debug, Clone)]

@@ -1,9 +1,11 @@
-//! The configuration of topics: names, kinds, defaults and synonyms as in Apache Kafka 4.3, and what of it has effect.
+//! The configuration of topics (and, in `broker`, of brokers): names, kinds, defaults and synonyms as in Apache Kafka 4.3, and what of it has effect.
 //!
 //! Effective: `cleanup.policy`, `compression.type` (`producer` only; others are kept and shown, the batches stay as
 //! their producers packed them), `delete.retention.ms`, `max.message.bytes`, `message.timestamp.*`,
 //! `min.cleanable.dirty.ratio`, `min.compaction.lag.ms`, `min.insync.replicas`, `retention.bytes`, `retention.ms`,
 //! `segment.bytes` (as a batch's limit), `unclean.leader.election.enable`. All others are checked, kept and shown.
+
+pub(crate) mod broker;
 
 use std::collections::BTreeMap;
 
