@@ -164,6 +164,50 @@ fn a_program_reads_addresses_and_summary_as_json() {
     assert_eq!(serve.child.take().unwrap().wait().unwrap().code(), Some(130));
 }
 
+#[test]
+fn a_user_of_its_own_logs_in_and_its_password_stands_in_the_ready_file_alone() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let serve = Serve::start(&["--user", "alice:hush/hush"]);
+    let mode = std::fs::metadata(&serve.ready_file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o077, 0, "others can read the password");
+    let [_, (name, url)] = serve.variables();
+    assert!(url.starts_with("amqp://alice:hush%2Fhush@127.0.0.1:"), "{url}");
+    common::succeed(muslin(&["publish", "-q", "q"]).env(&name, &url), "hello\n");
+    let wrong = url.replace("hush", "hash");
+    let output = common::run_within(muslin(&["get", "-q", "q", "-e"]).env(&name, wrong), "", LIMIT);
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    let (output, _) = serve.end("-INT");
+    let printed = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
+    assert!(!printed.contains("hush") && printed.contains("alice:***@"), "{printed}");
+}
+
+#[test]
+fn faults_of_a_file_happen_and_a_bad_file_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("faults.json");
+    let file = path.to_str().unwrap();
+    // The first produce is done and its answer is lost: the client asks again, and the record is there once.
+    std::fs::write(&path, "{\"rules\": [{\"request\": \"Produce\", \"first\": 1, \"do\": \"drop_answer\"}]}")
+        .unwrap();
+    let serve = Serve::start(&["--topic", "t:1", "--faults", file]);
+    let [(name, bootstrap), _] = serve.variables();
+    let muslin_on = |args: &[&str]| {
+        let mut command = muslin(args);
+        command.env(&name, &bootstrap);
+        command
+    };
+    common::succeed(&mut muslin_on(&["produce", "-t", "t"]), "once\n");
+    assert_eq!(common::succeed(&mut muslin_on(&["consume", "-t", "t", "-e"]), ""), "once\n");
+    let (output, _) = serve.end("-TERM");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("1 fault"), "it does not say that a fault happened: {said}");
+
+    std::fs::write(&path, "{\"rules\": [{\"request\": \"Produse\", \"do\": \"hold\"}]}").unwrap();
+    fails(&["serve", "--faults", file], 2, &["faults.json", "Produse"]);
+    fails(&["serve", "--faults", "/nowhere/at.all"], 2, &["/nowhere/at.all", "cannot be read"]);
+}
+
 #[track_caller]
 fn fails(args: &[&str], status: i32, says: &[&str]) {
     let output = common::run_within(&mut muslin(args), "", LIMIT);

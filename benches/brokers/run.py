@@ -67,7 +67,8 @@ def kafka(broker, count, amqpload):
 def delete(bootstrap, topic):
     from confluent_kafka.admin import AdminClient
 
-    for deleted in AdminClient({"bootstrap.servers": bootstrap}).delete_topics([topic]).values():
+    admin = AdminClient({"bootstrap.servers": bootstrap})
+    for deleted in admin.delete_topics([topic]).values():
         deleted.result(30)
 
 

@@ -403,7 +403,7 @@ mod tests {
             "work -q q --exec true --timeout 30s --store memory -F f -X linger.ms=5 -vv",
             "serve",
             "serve --kafka 9092 --amqp 0 --brokers 3 --topic a:3 --topic b:1 --queue q --queue r --ready-file f -J",
-            "serve --faults f",
+            "serve --faults f --user alice:hush --user bob:a:b --sasl",
         ] {
             parse(line).unwrap_or_else(|e| panic!("{line}: {e}"));
         }
@@ -434,6 +434,8 @@ mod tests {
             ("serve --topic orders", "'orders' for '--topic <NAME:PARTITIONS>'"),
             ("serve --topic orders:many", "`many` is no number of partitions"),
             ("serve --topic a/b:3", "a/b"),
+            ("serve --user alice", "NAME:PASSWORD"),
+            ("serve --sasl", "--user <NAME:PASSWORD>"),
             ("serve --queue ", "'' for '--queue <NAME>'"),
         ] {
             let e = parse(line).expect_err(line);

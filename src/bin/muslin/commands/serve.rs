@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{ErrorKind as Io, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use serde::Serialize;
 
 use crate::connect::Context;
 use crate::exit::{Ended, Failure, Outcome};
-use crate::output::Progress;
+use crate::output::{Progress, redact};
 
 /// How often the line on the terminal changes.
 const TICK: Duration = Duration::from_secs(1);
@@ -31,7 +32,8 @@ Examples:
 Once both can be reached, stdout and the ready file get the same: lines `export MUSLIN_KAFKA=...` and
 `export MUSLIN_AMQP=...` for a shell, or with -J one JSON object {\"kafka\", \"amqp\"}. The ready file appears whole or not
 at all, and goes away at the end; one from before is removed first. Clients log in to RabbitMQ as guest with the
-password guest. SIGINT or SIGTERM ends it, with status 130; a taken port is status 3.")]
+password guest. With --user the URL names the first user; its password stands in the ready file alone, which only its
+owner can read. SIGINT or SIGTERM ends it, with status 130; a taken port is status 3.")]
 pub(crate) struct Args {
     // The ids of the settings that stand everywhere, and so the type: here they are ports.
     /// Kafka's port; further brokers take the ports after it [default: the system picks]
@@ -49,6 +51,12 @@ pub(crate) struct Args {
     /// Make this queue, plain and durable; may be given again
     #[arg(long = "queue", value_name = "NAME", value_parser = queue)]
     queues: Vec<String>,
+    /// Let this user log in, to Kafka by PLAIN or SCRAM and to RabbitMQ; may be given again
+    #[arg(long = "user", value_name = "NAME:PASSWORD", value_parser = user)]
+    users: Vec<User>,
+    /// Kafka demands a login: SASL_PLAINTEXT on all its listeners
+    #[arg(long, requires = "users")]
+    sasl: bool,
     /// Write the addresses to this file once both can be reached
     #[arg(long, value_name = "PATH")]
     ready_file: Option<PathBuf>,
@@ -80,6 +88,28 @@ fn queue(text: &str) -> Result<String, String> {
         return Err(format!("a queue's name has 1 to 255 bytes, and this has {}", text.len()));
     }
     Ok(text.to_owned())
+}
+
+/// Who may log in. Its debug form hides the password.
+#[derive(Clone)]
+struct User {
+    name: String,
+    password: String,
+}
+
+impl std::fmt::Debug for User {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:***", self.name)
+    }
+}
+
+fn user(text: &str) -> Result<User, String> {
+    match text.split_once(':') {
+        Some((name, password)) if !name.is_empty() && !password.is_empty() => {
+            Ok(User { name: name.to_owned(), password: password.to_owned() })
+        }
+        _ => Err("expected NAME:PASSWORD".to_owned()),
+    }
 }
 
 /// A port that was given behind the command or before it, where it is not yet checked.
@@ -135,6 +165,8 @@ struct Served {
     connections: u64,
     bytes_in: u64,
     bytes_out: u64,
+    /// Faults that happened.
+    faults: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -144,18 +176,23 @@ struct Summary {
     elapsed_s: f64,
 }
 
-impl From<Traffic> for Served {
-    fn from(traffic: Traffic) -> Self {
+impl Served {
+    fn new(traffic: Traffic, faults: u64) -> Self {
         let Traffic { connections, bytes_in, bytes_out, .. } = traffic;
-        Self { connections, bytes_in, bytes_out }
+        Self { connections, bytes_in, bytes_out, faults }
     }
 }
 
 impl std::fmt::Display for Served {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { connections, bytes_in, bytes_out } = *self;
-        let plural = if connections == 1 { "" } else { "s" };
-        write!(f, "{connections} connection{plural}, {} in, {} out", Size(bytes_in), Size(bytes_out))
+        let Self { connections, bytes_in, bytes_out, faults } = *self;
+        let plural = |n| if n == 1 { "" } else { "s" };
+        write!(f, "{connections} connection{}, ", plural(connections))?;
+        write!(f, "{} in, {} out", Size(bytes_in), Size(bytes_out))?;
+        if faults > 0 {
+            write!(f, ", {faults} fault{}", plural(faults))?;
+        }
+        Ok(())
     }
 }
 
@@ -190,12 +227,20 @@ impl<'a> ReadyFile<'a> {
     }
 
     /// Writes it beside its place, then moves it there.
-    fn write(path: &'a Path, text: &str) -> Result<Self, Failure> {
+    fn write(path: &'a Path, text: &str, secret: bool) -> Result<Self, Failure> {
         let mut name = std::ffi::OsString::from(".");
         name.push(path.file_name().unwrap_or_default());
         name.push(format!(".{}", std::process::id()));
         let beside = path.with_file_name(name);
-        let written = fs::write(&beside, text).and_then(|()| fs::rename(&beside, path));
+        let mode = if secret { 0o600 } else { 0o666 };
+        let mut options = fs::OpenOptions::new();
+        let written = options
+            .write(true)
+            .create_new(true)
+            .mode(mode)
+            .open(&beside)
+            .and_then(|mut file| file.write_all(text.as_bytes()))
+            .and_then(|()| fs::rename(&beside, path));
         written.map_err(|e| {
             drop(fs::remove_file(&beside));
             cannot_write(path, e)
@@ -237,22 +282,35 @@ pub(crate) async fn run(context: Context, args: Args) -> Outcome {
     for (name, partitions) in &args.topics {
         kafka = kafka.topic(name.as_str(), *partitions);
     }
-    let kafka = kafka.start().await.map_err(|e| Failure::setup(e.context("--kafka")))?;
     let mut rabbit = embedded::Rabbit::builder().port(amqp_port).faults(faults);
+    for User { name, password } in &args.users {
+        kafka = kafka.user(name, password);
+        rabbit = rabbit.user(name, password);
+    }
+    if args.sasl {
+        kafka = kafka.require_sasl();
+    }
+    let kafka = kafka.start().await.map_err(|e| Failure::setup(e.context("--kafka")))?;
     for name in &args.queues {
         rabbit = rabbit.queue(name);
     }
     let rabbit = rabbit.start().await.map_err(|e| Failure::setup(e.context("--amqp")))?;
+    // `guest` is no secret; what was given is.
+    let secret = !args.users.is_empty();
     let addresses = Addresses { kafka: kafka.bootstrap(), amqp: rabbit.url() };
     let text = addresses.render(console.json)?;
-    let ready = args.ready_file.as_deref().map(|path| ReadyFile::write(path, &text)).transpose()?;
+    let ready = args.ready_file.as_deref().map(|path| ReadyFile::write(path, &text, secret)).transpose()?;
+    let text = if secret { redact(&text) } else { text };
     let mut out = std::io::stdout();
     // Nobody may be reading: what is served is on the ports.
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     let brokers = if args.brokers == 1 { "1 broker" } else { &format!("{} brokers", args.brokers) };
     console.note(&format!("serving Kafka ({brokers}) and RabbitMQ until interrupted"));
 
-    let served = || (Served::from(kafka.traffic()), Served::from(rabbit.traffic()));
+    let served = || {
+        let (kafka_met, rabbit_met) = (kafka.faults(|f| f.count()), rabbit.faults(|f| f.count()));
+        (Served::new(kafka.traffic(), kafka_met), Served::new(rabbit.traffic(), rabbit_met))
+    };
     let live = async {
         let mut progress = Progress::start(console);
         loop {
@@ -299,17 +357,17 @@ mod tests {
         fs::write(&path, "old").unwrap();
         ReadyFile::clear(&path).unwrap();
         assert!(!path.exists());
-        let ready = ReadyFile::write(&path, "mine\n").unwrap();
+        let ready = ReadyFile::write(&path, "mine\n", false).unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "mine\n");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         drop(ready);
         assert!(!path.exists());
-        let ready = ReadyFile::write(&path, "mine\n").unwrap();
+        let ready = ReadyFile::write(&path, "mine\n", false).unwrap();
         fs::write(&path, "another's\n").unwrap();
         drop(ready);
         assert_eq!(fs::read_to_string(&path).unwrap(), "another's\n");
         let nowhere = dir.path().join("no/such/place");
-        assert_eq!(ReadyFile::write(&nowhere, "x").unwrap_err().status, 3);
+        assert_eq!(ReadyFile::write(&nowhere, "x", false).unwrap_err().status, 3);
     }
 
     #[test]
