@@ -151,4 +151,38 @@ for target in ("round_trip", "kafka_protocol", "ack_tracker"):
     seed(target, bytes(400))
     seed(target, bytes(range(256)) * 2)
 
+# Clients of the embedded RabbitMQ: a handshake, then declares, a consumer, publishes and acknowledgements on two connections.
+def call(client, class_id, method, arguments, kind=3):
+    payload = struct.pack(">HH", class_id, method) + arguments
+    return bytes([client | kind << 2, len(payload)]) + payload
+
+
+def content(client, queue, properties, text):
+    head = struct.pack(">HHQ", 60, 0, len(text)) + properties
+    publish = call(client, 60, 40, b"\0\0" + short(b"") + short(queue) + b"\1")
+    return publish + bytes([client | 5 << 2, len(head)]) + head + bytes([client | 5 << 2 | 1 << 5, len(text)]) + text
+
+
+hello = bytes([0 | 2 << 2, 0, 1 | 2 << 2, 0])
+declare = call(0, 50, 10, b"\0\0" + short(b"q") + b"\2" + table(field(b"x-max-length", b"I", b"\0\0\0\5")))
+exchange = call(0, 40, 10, b"\0\0" + short(b"x") + short(b"headers") + b"\2" + table())
+bind = call(0, 50, 20, b"\0\0" + short(b"q") + short(b"x") + short(b"k") + b"\0" + table(field(b"a", b"S", long(b"b"))))
+consume = call(1, 60, 20, b"\0\0" + short(b"q") + short(b"t") + b"\0" + table())
+prefetch = call(1, 60, 10, struct.pack(">IHB", 0, 2, 0))
+confirm = call(0, 85, 10, b"\0")
+persistent = struct.pack(">H", 0x1000) + b"\2"
+expiring = struct.pack(">H", 0x0100) + short(b"100")
+publishes = b"".join(content(0, b"q", p, t) for p, t in ((b"\0\0", b"one"), (persistent, b"two"), (expiring, b"three")))
+ack = call(1, 60, 80, struct.pack(">QB", 2, 1))
+nack = call(1, 60, 120, struct.pack(">QB", 0, 3))
+wait = bytes([0 | 1 << 2, 200])
+transaction = call(0, 90, 10, b"") + publishes + call(0, 90, 20, b"") + call(0, 90, 30, b"")
+for story in (
+    hello + declare + confirm + publishes + prefetch + consume + ack + nack + wait,
+    hello + declare + exchange + bind + publishes + consume + call(0, 50, 40, b"\0\0" + short(b"q") + b"\0"),
+    hello + declare + transaction + call(0, 60, 70, b"\0\0" + short(b"q") + b"\0") + bytes([1, 0]),
+    bytes([6 << 2, 8]) + b"AMQP\0\0\x09\x01" + bytes([6 << 2, 7, 1, 0, 0, 255, 255, 255, 255]),
+):
+    seed("embedded_amqp", story)
+
 print(sum(1 for f in CORPUS.rglob("*") if f.is_file()), "seeds,", sum(f.stat().st_size for f in CORPUS.rglob("*") if f.is_file()), "bytes")

@@ -253,10 +253,9 @@ impl Channel {
             if let Some(consumer) = self.consumers.get_mut(&key) {
                 consumer.in_flight = consumer.in_flight.saturating_sub(1);
             }
-            if last.is_some_and(|last| last != key) {
-                self.refresh_one(key, broker, congested);
+            if let Some(before) = last.replace(key).filter(|before| *before != key) {
+                self.refresh_one(before, broker, congested);
             }
-            last = Some(key);
         }
         if was_full != self.is_full() {
             self.refresh(broker, congested);

@@ -109,6 +109,8 @@ pub(super) struct Link {
     silent: u8,
     /// The driver was told to look at it.
     pub(super) woken: bool,
+    /// The driver was told that there is nothing to send: it does not ask again by itself.
+    pub(super) idle: bool,
     /// The entry in the machine's timers.
     pub(super) armed: Option<Instant>,
 }
@@ -186,6 +188,7 @@ impl Connection {
             said: false,
             silent: 0,
             woken: false,
+            idle: true,
             armed: None,
         };
         Self { link, channels: BTreeMap::new() }

@@ -296,7 +296,8 @@ impl Server {
             link.armed = due;
             self.timers.extend(due.map(|at| (at, id)));
         }
-        if !link.woken && (link.out.unsent() > 0 || link.reset || link.phase == Phase::Ended) {
+        let wanted = link.reset || (link.idle && (link.out.unsent() > 0 || link.phase == Phase::Ended));
+        if !link.woken && wanted {
             link.woken = true;
             self.wakes.push_back(id);
         }
@@ -340,7 +341,7 @@ impl Server {
                     Ok(()) => {
                         if let Some(connection) = self.connections.get_mut(&id.connection) {
                             connection.check_congestion(&mut self.core);
-                            if !connection.link.woken {
+                            if connection.link.idle && !connection.link.woken {
                                 connection.link.woken = true;
                                 self.wakes.push_back(id.connection);
                             }
@@ -506,7 +507,9 @@ impl Machine for Server {
         if link.reset || link.out.is_cut() {
             return Output::Reset;
         }
+        link.idle = false;
         let Some(chunk) = link.out.take() else {
+            link.idle = true;
             let done = link.phase == Phase::Ended && link.out.unsent() == 0;
             return if done { Output::Close } else { Output::Pending };
         };

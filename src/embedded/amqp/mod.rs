@@ -28,7 +28,6 @@
 //! * A connection that does not read what it asked for is not read from either, beyond 4 MiB.
 //! * There are no permissions within a virtual host, no policies and no plugins; no direct reply-to.
 
-#[allow(dead_code, unused_imports, reason = "the state is being filled in")]
 pub(crate) mod broker;
 mod channel;
 mod class;
@@ -227,12 +226,6 @@ impl Rabbit {
         self.address
     }
 
-    /// What went over its connections so far.
-    #[must_use]
-    pub fn traffic(&self) -> Traffic {
-        self.driver.traffic()
-    }
-
     /// A queue of the virtual host `/`; `None` if there is none of this name.
     #[must_use]
     pub fn queue(&self, name: &str) -> Option<QueueState> {
@@ -254,6 +247,12 @@ impl Rabbit {
     #[must_use]
     pub fn connections(&self) -> Vec<ConnectionState> {
         self.driver.with(|server, _| server.connections().filter_map(connection::Connection::state).collect())
+    }
+
+    /// What went over its connections so far.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.driver.traffic()
     }
 
     /// Lets so much time pass at once for the broker: messages and queues expire, heartbeats fall due, deliveries time out.
@@ -320,4 +319,91 @@ fn escaped(text: &str) -> String {
         }
     }
     out
+}
+
+/// A door for the fuzz targets; no part of the API.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    use std::collections::BTreeMap;
+    use std::time::{Duration, Instant};
+
+    use bytes::BytesMut;
+
+    use super::super::faults::Faults;
+    use super::super::machine::{Clock, ConnectionId, Machine, Output};
+    use super::machine::{Server, Settings};
+
+    /// The machine, and clients of it.
+    #[derive(Debug)]
+    pub struct Fuzzed {
+        server: Server,
+        now: Instant,
+        clients: BTreeMap<u64, BytesMut>,
+    }
+
+    impl Fuzzed {
+        /// A broker that blocks publishers at this many bytes of messages.
+        #[must_use]
+        pub fn new(now: Instant, memory_limit: u64) -> Self {
+            let mut settings = Settings::default();
+            settings.broker.memory_limit = memory_limit;
+            settings.broker.max_queues = 100;
+            settings.broker.max_exchanges = 100;
+            settings.broker.max_bindings = 200;
+            let clock = Clock { at: now, wall: crate::Timestamp(1_700_000_000_000) };
+            Self { server: Server::new(settings, Faults::default(), clock), now, clients: BTreeMap::new() }
+        }
+
+        /// Gives a client's bytes to the broker; a client that is not there connects first. What the broker answers.
+        pub fn feed(&mut self, client: u64, bytes: &[u8]) -> usize {
+            let id = ConnectionId(client);
+            let input = self.clients.entry(client).or_insert_with(|| {
+                let peer = ([127, 0, 0, 1], 1).into();
+                self.server.handle_open(id, crate::NodeId(0), peer, self.now);
+                BytesMut::new()
+            });
+            input.extend_from_slice(bytes);
+            self.server.handle_input(id, input, self.now);
+            self.settle()
+        }
+
+        /// A client is gone.
+        pub fn vanish(&mut self, client: u64) -> usize {
+            if self.clients.remove(&client).is_some() {
+                self.server.handle_close(ConnectionId(client), self.now);
+            }
+            self.settle()
+        }
+
+        /// Time passes.
+        pub fn advance(&mut self, by: Duration) -> usize {
+            self.now += by;
+            self.server.handle_timeout(self.now);
+            self.settle()
+        }
+
+        /// Takes all output; how many bytes there were.
+        fn settle(&mut self) -> usize {
+            let mut bytes = 0;
+            while let Some(id) = self.server.poll_wake() {
+                loop {
+                    match self.server.poll_output(id) {
+                        Output::Bytes(chunk) => bytes += chunk.len(),
+                        Output::Pending => break,
+                        Output::Close | Output::Reset => {
+                            if self.clients.remove(&id.0).is_some() {
+                                self.server.handle_close(id, self.now);
+                            }
+                            break;
+                        }
+                    }
+                }
+                if let Some(input) = self.clients.get_mut(&id.0) {
+                    self.server.handle_input(id, input, self.now);
+                }
+            }
+            bytes
+        }
+    }
 }

@@ -1,1 +1,8 @@
+//! The machine without sockets: a bed that plays clients, and what they see.
 
+mod bed;
+mod delivery;
+mod errors;
+mod faults;
+mod life;
+mod publish;
