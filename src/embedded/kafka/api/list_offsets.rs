@@ -50,9 +50,10 @@ impl Api for ListOffsetsRequest {
                 )
                 .and_then(|partition| find(partition, asked.timestamp, committed, context.version));
                 match found {
-                    Ok((offset, timestamp, epoch)) => {
-                        answer.with_offset(offset).with_timestamp(timestamp).with_leader_epoch(epoch)
-                    }
+                    Ok((offset, timestamp, epoch)) => answer
+                        .with_offset(offset)
+                        .with_timestamp(timestamp)
+                        .with_leader_epoch(if context.version >= 4 { epoch } else { -1 }),
                     Err(code) => answer
                         .with_error_code(code.code())
                         .with_offset(-1)
