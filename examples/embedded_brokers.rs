@@ -9,6 +9,7 @@
 //! brokers in its own process. A program in another language does the same with `muslin serve --ready-file FILE`.
 #![allow(clippy::print_stdout, reason = "an example talks to the person who runs it")]
 
+use muslin::embedded::faults::{Action, Faults, Rule};
 use muslin::events::{Consumer, Event, Publisher, topic_of};
 use muslin::processor::{HandlerError, Summary};
 use muslin::tasks::{Enqueue, Queue};
@@ -38,7 +39,11 @@ async fn service(kafka: &kafka::Client, rabbit: &amqp::Client, orders: u64) -> R
 
 /// What a test of the service does: brokers, orders, the service, and a look at what it put into the queue.
 async fn orders_become_emails(orders: u32) -> Result<Vec<u32>> {
-    let brokers = embedded::Kafka::builder().topic(topic_of("order.created")?.as_str(), 4).start().await?;
+    // The first event is written, and its answer is lost.
+    let lost_answer = Rule::new("Produce", Action::DropAnswer)?.first(1);
+    let faults = Faults::new(1).with(lost_answer)?;
+    let topic = topic_of("order.created")?;
+    let brokers = embedded::Kafka::builder().topic(topic.as_str(), 4).faults(faults).start().await?;
     let rabbitmq = embedded::Rabbit::builder().start().await?;
     let kafka = kafka::Client::builder(brokers.bootstrap()).connect().await?;
     let rabbit = amqp::Client::connect(&rabbitmq.url()).await?;
@@ -64,6 +69,7 @@ async fn orders_become_emails(orders: u32) -> Result<Vec<u32>> {
         message.ack();
     }
     found.sort_unstable();
+    println!("faults that happened: {}", brokers.faults(|faults| faults.count()));
     kafka.close().await?;
     rabbit.close().await?;
     Ok(found)

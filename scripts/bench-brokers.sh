@@ -25,7 +25,7 @@ trap finish EXIT
 trap 'exit 130' INT TERM
 
 cargo build --release --locked --quiet
-(cd benches/brokers/amqp && go build -o "$work/amqpload" .)
+(cd benches/brokers/amqp && PATH=$CACHE/go/bin:$PATH go build -o "$work/amqpload" .)
 out=$(scripts/brokers.sh up kafka rabbitmq); eval "$out"
 serve() { # serve KIND: one for each, so that memory is told apart; sets its pid and variables
   "${CARGO_TARGET_DIR:-target}/release/muslin" serve --ready-file "$work/$1" >"$work/$1.log" 2>&1 & pid=$!
