@@ -193,3 +193,24 @@ fn no_version_is_offered_that_cannot_be_read_and_no_api_twice() {
     keys.dedup();
     assert_eq!(keys.len(), SERVED.len());
 }
+
+#[test]
+fn the_table_in_the_docs_says_what_is_served() {
+    let docs = include_str!("../../../../docs/embedded.md");
+    let mut said: Vec<(i16, String, i16, i16)> = Vec::new();
+    for line in docs.lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, key, name, versions, ..] = cells[..] else { continue };
+        let Ok(key) = key.parse() else { continue };
+        let (min, max) = versions.split_once(" to ").unwrap_or((versions, versions));
+        said.push((key, name.to_owned(), min.parse().unwrap(), max.parse().unwrap()));
+    }
+    let mut served: Vec<(i16, String, i16, i16)> = SERVED
+        .iter()
+        .map(|&(key, min, max)| {
+            (key, format!("{:?}", kafka_protocol::messages::ApiKey::try_from(key).unwrap()), min, max)
+        })
+        .collect();
+    served.sort();
+    assert_eq!(said, served);
+}
