@@ -92,6 +92,8 @@ pub(crate) struct Cluster {
     /// By number.
     pub(super) nodes: BTreeMap<NodeId, Node>,
     pub(super) topics: Topics,
+    /// When the logs were last looked through.
+    pub(super) cleaned: Instant,
     /// Configuration of brokers that was changed.
     pub(super) broker_configs: Changed,
     /// Fetches that wait.
@@ -129,6 +131,7 @@ impl Cluster {
             clock,
             nodes,
             topics: Topics::default(),
+            cleaned: clock.at,
             broker_configs: Changed::default(),
             fetches: Waiting::default(),
             sessions: AllSessions::default(),
@@ -363,6 +366,7 @@ impl Machine for Cluster {
     fn handle_timeout(&mut self, now: Instant) {
         self.carry_timeout(now);
         self.end_fetches(now);
+        self.clean_due(now);
         self.transactions.handle_timeout(now);
         self.write_markers(now);
         self.groups.handle_timeout(now);
@@ -372,6 +376,7 @@ impl Machine for Cluster {
     fn poll_timeout(&self) -> Option<Instant> {
         let due = [
             self.fetches.next_deadline(),
+            self.next_cleaning(),
             self.transactions.poll_timeout(),
             self.groups.poll_timeout(),
             self.carrier.poll_timeout(),

@@ -2,6 +2,7 @@
 
 use super::Kafka;
 use super::api::Code;
+use super::configs::TopicConfig;
 use super::topics::Partition as State;
 use crate::{Error, ErrorKind, LeaderEpoch, NodeId, Offset, Partition, Result, Topic};
 
@@ -137,6 +138,54 @@ impl Kafka {
     /// [`ErrorKind::NotFound`]: there is no such topic or partition.
     pub fn start_offset(&self, topic: &str, partition: Partition) -> Result<Offset> {
         self.look(topic, partition, |state| Offset(state.log.log_start()))
+    }
+
+    /// Deletes at once what `retention.ms` and `retention.bytes` no longer keep, in all topics with
+    /// `cleanup.policy=delete`; by itself it happens every five minutes. Gives the number of partitions that lost
+    /// records. Whole batches go, oldest first; what belongs to an open transaction stays.
+    pub fn run_retention(&self) -> usize {
+        self.driver.with(|cluster, now| cluster.run_retention(now))
+    }
+
+    /// Compacts a topic at once, however little of it is new: of each key the last record stays, and offsets get gaps.
+    /// By itself it happens every five minutes once `min.cleanable.dirty.ratio` of the topic is new. Gives the number
+    /// of partitions that lost records. Tombstones go `delete.retention.ms` after they were first seen.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::NotFound`]: there is no such topic.
+    /// - [`ErrorKind::Config`]: its `cleanup.policy` has no `compact`.
+    pub fn compact(&self, topic: &str) -> Result<usize> {
+        self.driver.with(|cluster, now| {
+            let state = cluster.topics.get(topic).ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, format!("the cluster has no topic {topic}"))
+            })?;
+            if !state.config.compact {
+                return Err(Error::new(
+                    ErrorKind::Config,
+                    format!("topic {topic} is not compacted; set cleanup.policy=compact"),
+                ));
+            }
+            Ok(cluster.compact(Some(topic), true, now))
+        })
+    }
+
+    /// Changes the configuration of a topic: sets a value, or gives it its default back (`None`).
+    ///
+    /// # Errors
+    /// - [`ErrorKind::NotFound`]: there is no such topic.
+    /// - [`ErrorKind::Config`]: there is no such configuration, or the value does not fit; in the real broker's words.
+    pub fn set_topic_config(&self, topic: &str, name: &str, value: Option<&str>) -> Result<()> {
+        self.driver.with(|cluster, _| {
+            let state = cluster.topics.get_mut(topic).ok_or_else(|| {
+                Error::new(ErrorKind::NotFound, format!("the cluster has no topic {topic}"))
+            })?;
+            let kept = state.config.set().filter(|(other, _)| *other != name);
+            let mut values: Vec<(&str, &str)> = kept.collect();
+            values.extend(value.map(|value| (name, value)));
+            let config = TopicConfig::new(values).map_err(|why| Error::new(ErrorKind::Config, why))?;
+            state.config = config;
+            Ok(())
+        })
     }
 
     /// Bytes that the records of all partitions take, counted as for

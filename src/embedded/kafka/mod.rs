@@ -5,7 +5,7 @@
 //! carry         pure: carries out faults on requests
 //! connection    pure: one client's stream: frames, the request in progress, unsent output
 //! topics        pure: topics and their configuration; creation: how they come and go
-//! log           pure: a partition's records
+//! log           pure: a partition's records; cleaning: retention and compaction of all of them
 //! nodes         pure: brokers that die, are cut off and come back; who leads what
 //! control       what a test does to the cluster
 //! security      pure: users, logins
@@ -18,6 +18,7 @@ mod api;
 #[cfg(test)]
 mod bed;
 mod carry;
+mod cleaning;
 mod cluster;
 mod configs;
 mod connection;

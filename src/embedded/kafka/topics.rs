@@ -84,6 +84,10 @@ impl Topics {
         self.by_name.iter()
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_name.is_empty()
+    }
+
     pub(crate) fn get(&self, topic: &str) -> Option<&TopicState> {
         self.by_name.get(topic)
     }

@@ -71,6 +71,24 @@ impl StoredBatch {
         layout::set::<{ layout::ATTRIBUTES }, 2>(&mut self.header, attributes.to_be_bytes());
         layout::set::<{ layout::MAX_TIMESTAMP }, 8>(&mut self.header, at.to_be_bytes());
         self.max_timestamp = at;
+        self.seal();
+    }
+
+    /// The batch without its records, as compaction leaves it: its offsets and its sequence stay. `None` where it has
+    /// more records than a sequence can say.
+    pub(crate) fn emptied(&self) -> Option<Self> {
+        let mut empty = self.clone();
+        empty.records = Bytes::new();
+        let attributes = self.attributes() & !layout::CODEC_MASK & !layout::DELETE_HORIZON;
+        layout::set::<{ layout::ATTRIBUTES }, 2>(&mut empty.header, attributes.to_be_bytes());
+        layout::set::<{ layout::RECORD_COUNT }, 4>(&mut empty.header, 0_u32.to_be_bytes());
+        let length = u32::try_from(layout::MIN_LENGTH).ok()?;
+        layout::set::<{ layout::LENGTH }, 4>(&mut empty.header, length.to_be_bytes());
+        empty.seal();
+        Some(empty)
+    }
+
+    fn seal(&mut self) {
         let bytes = self.to_bytes();
         let crc = layout::crc32c(bytes.get(layout::ATTRIBUTES..).unwrap_or_default());
         layout::set::<{ layout::CRC }, 4>(&mut self.header, crc.to_be_bytes());

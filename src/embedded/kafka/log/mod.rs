@@ -11,8 +11,11 @@
 //! deletion work on batches, so a log keeps exactly what it must, where the real broker keeps up to a segment more.
 
 pub(crate) mod batch;
+mod clean;
 pub(crate) mod epochs;
 pub(crate) mod producers;
+#[cfg(test)]
+mod tests;
 mod validate;
 
 use std::collections::VecDeque;
@@ -20,6 +23,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 pub(crate) use batch::StoredBatch;
+pub(crate) use clean::Policy;
 use epochs::Epochs;
 use producers::Producers;
 pub(crate) use validate::Rules;
@@ -88,6 +92,8 @@ pub(crate) struct PartitionLog {
     producers: Producers,
     /// In the order of their markers.
     aborted: VecDeque<Aborted>,
+    /// Up to where it was compacted.
+    cleaned_to: i64,
 }
 
 impl PartitionLog {
@@ -361,6 +367,7 @@ impl PartitionLog {
         }
         let before = self.held;
         self.end = offset;
+        self.cleaned_to = self.cleaned_to.min(offset);
         while let Some(last) = self.batches.back().filter(|last| last.last_offset >= offset) {
             self.held -= last.size() + batch::OVERHEAD;
             self.position = last.position;
@@ -385,14 +392,8 @@ impl PartitionLog {
             self.producers.appended(batch);
             return;
         }
-        let Ok((_, records)) = batch.read() else { return };
-        let Some(Ok(marker)) =
-            records.iter().next().and_then(Result::ok).map(|record| record.control_marker())
-        else {
-            return;
-        };
-        let coordinator = marker.coordinator_epoch.unwrap_or(-1);
-        let commit = marker.kind != ControlKind::Abort;
+        let Some((kind, coordinator)) = clean::marker(batch) else { return };
+        let commit = kind != ControlKind::Abort;
         self.note_end(
             batch.producer_id(),
             batch.producer_epoch(),

@@ -51,6 +51,11 @@ impl Producer {
         self.recent.back().map_or(-1, |recent| recent.last_sequence)
     }
 
+    /// The offset of its last record, or -1.
+    pub(crate) fn last_offset(&self) -> i64 {
+        self.recent.back().map_or(-1, |recent| recent.last_offset)
+    }
+
     fn new(epoch: i16) -> Self {
         Self { epoch, last_timestamp: -1, coordinator_epoch: -1, open_since: None, recent: VecDeque::new() }
     }
@@ -103,7 +108,8 @@ impl Producers {
         producer.recent.iter().find(|r| r.first_sequence == first && r.last_sequence == last).copied()
     }
 
-    /// May this batch of a client follow? `starts_at_zero`: a producer that is not known must begin at 0.
+    /// May this batch of a client follow? `starts_at_zero`: a transactional producer
+    /// that is not known must begin at 0.
     ///
     /// # Errors
     /// INVALID_PRODUCER_EPOCH, OUT_OF_ORDER_SEQUENCE_NUMBER.
@@ -111,7 +117,7 @@ impl Producers {
         let (id, epoch, first) = (batch.producer_id(), batch.producer_epoch(), batch.base_sequence());
         let out_of_order = |why: String| Err(Refusal::new(Code::OutOfOrderSequenceNumber, why));
         let Some(producer) = self.by_id.get(&id) else {
-            return if starts_at_zero && first != 0 {
+            return if starts_at_zero && batch.is_transactional() && first != 0 {
                 out_of_order(format!(
                     "Invalid sequence number for new producer {id}: {first} (incoming seq. number)"
                 ))
