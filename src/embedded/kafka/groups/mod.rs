@@ -22,6 +22,9 @@ mod coordinator;
 mod drive;
 mod offsets;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
