@@ -17,6 +17,9 @@
 //!
 //! Call order: any of the inputs, then [`Classic::poll_timeout`]; answers are pushed to the `out` of each input.
 
+mod member;
+mod roll;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -25,104 +28,11 @@ use kafka_protocol::ResponseError as Code;
 use kafka_protocol::protocol::StrBytes;
 
 use super::{Answer, Asker, GroupSettings, Joined, JoinedMember, Synced};
-use crate::embedded::machine::ConnectionId;
+use member::subscribed_topics;
+pub(in crate::embedded::kafka) use member::{Join, Member, State, Sync};
 
 /// How long a member has for its first rebalance: it cannot heartbeat before it knows its id.
 const NEW_MEMBER_TIMEOUT: Duration = Duration::from_secs(300);
-
-/// Where a group stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::embedded::kafka) enum State {
-    /// No members.
-    #[default]
-    Empty,
-    /// Members are to join.
-    PreparingRebalance,
-    /// All joined; the leader's assignment is awaited.
-    CompletingRebalance,
-    /// Everyone has an assignment.
-    Stable,
-}
-
-impl State {
-    /// The name that DescribeGroups and ListGroups give it.
-    pub(in crate::embedded::kafka) const fn name(self) -> &'static str {
-        match self {
-            Self::Empty => "Empty",
-            Self::PreparingRebalance => "PreparingRebalance",
-            Self::CompletingRebalance => "CompletingRebalance",
-            Self::Stable => "Stable",
-        }
-    }
-}
-
-/// A request to join.
-#[derive(Debug, Clone)]
-pub(in crate::embedded::kafka) struct Join {
-    pub(in crate::embedded::kafka) connection: ConnectionId,
-    /// Empty for a member that has no id yet.
-    pub(in crate::embedded::kafka) member: StrBytes,
-    pub(in crate::embedded::kafka) instance: Option<StrBytes>,
-    pub(in crate::embedded::kafka) protocol_type: StrBytes,
-    pub(in crate::embedded::kafka) protocols: Vec<(StrBytes, Bytes)>,
-    pub(in crate::embedded::kafka) session_timeout: Duration,
-    pub(in crate::embedded::kafka) rebalance_timeout: Duration,
-    pub(in crate::embedded::kafka) client_id: StrBytes,
-    pub(in crate::embedded::kafka) client_host: StrBytes,
-    /// The id that a new member gets.
-    pub(in crate::embedded::kafka) fresh: StrBytes,
-    /// A new member must come again with its id (from version 4).
-    pub(in crate::embedded::kafka) needs_id: bool,
-    /// The client can be a leader that does not assign (from version 9).
-    pub(in crate::embedded::kafka) can_skip: bool,
-}
-
-/// A request for an assignment, with everyone's where the leader asks.
-#[derive(Debug, Clone)]
-pub(in crate::embedded::kafka) struct Sync {
-    pub(in crate::embedded::kafka) connection: ConnectionId,
-    pub(in crate::embedded::kafka) generation: i32,
-    pub(in crate::embedded::kafka) member: StrBytes,
-    pub(in crate::embedded::kafka) instance: Option<StrBytes>,
-    pub(in crate::embedded::kafka) protocol_type: Option<StrBytes>,
-    pub(in crate::embedded::kafka) protocol: Option<StrBytes>,
-    pub(in crate::embedded::kafka) assignments: Vec<(StrBytes, Bytes)>,
-}
-
-/// A member.
-#[derive(Debug)]
-pub(in crate::embedded::kafka) struct Member {
-    pub(in crate::embedded::kafka) instance: Option<StrBytes>,
-    pub(in crate::embedded::kafka) client_id: StrBytes,
-    pub(in crate::embedded::kafka) client_host: StrBytes,
-    pub(in crate::embedded::kafka) assignment: Bytes,
-    protocols: Vec<(StrBytes, Bytes)>,
-    session_timeout: Duration,
-    rebalance_timeout: Duration,
-    /// Awaits the end of the join phase.
-    joining: Option<ConnectionId>,
-    /// Awaits the leader's assignment.
-    syncing: Option<ConnectionId>,
-    /// Has not been through a rebalance.
-    new: bool,
-    session_ends: Option<Instant>,
-}
-
-impl Member {
-    fn supports(&self, protocol: &StrBytes) -> bool {
-        self.protocols.iter().any(|(name, _)| name == protocol)
-    }
-
-    /// What it said about itself for a protocol.
-    pub(in crate::embedded::kafka) fn metadata(&self, protocol: &StrBytes) -> Bytes {
-        self.protocols.iter().find(|(name, _)| name == protocol).map(|(_, m)| m.clone()).unwrap_or_default()
-    }
-
-    fn bytes(&self) -> usize {
-        let protocols: usize = self.protocols.iter().map(|(name, m)| name.len() + m.len() + 64).sum();
-        512 + protocols + self.assignment.len() + self.client_id.len()
-    }
-}
 
 /// The first join phase of a group waits, so that those who start together are one generation.
 #[derive(Debug)]
@@ -839,109 +749,7 @@ impl Classic {
             State::CompletingRebalance | State::Stable => {}
         }
     }
-
-    // Members.
-
-    fn remove(&mut self, id: &StrBytes, code: Code, out: &mut Out) {
-        let Some(member) = self.members.remove(id) else { return };
-        if let Some(ends) = member.session_ends {
-            self.sessions.remove(&(ends, id.clone()));
-        }
-        if let Some(instance) = &member.instance
-            && self.statics.get(instance) == Some(id)
-        {
-            self.statics.remove(instance);
-        }
-        self.unsynced.remove(id);
-        if self.leader.as_ref() == Some(id) {
-            let joined = self.members.iter().find(|(_, m)| m.joining.is_some());
-            self.leader = joined.or(self.members.iter().next()).map(|(id, _)| id.clone());
-        }
-        if let Some(waiting) = member.joining {
-            out.push(Answer::Join(waiting, Joined::refused(id.clone(), code)));
-        }
-        if let Some(waiting) = member.syncing {
-            out.push(Answer::Sync(waiting, Synced::refused(code)));
-        }
-    }
-
-    fn forget_pending(&mut self, id: &StrBytes) {
-        if let Some(ends) = self.pending.remove(id) {
-            self.sessions.remove(&(ends, id.clone()));
-        }
-    }
-
-    fn set_session(&mut self, id: &StrBytes, ends: Instant) {
-        if let Some(member) = self.members.get_mut(id) {
-            if let Some(old) = member.session_ends.replace(ends) {
-                self.sessions.remove(&(old, id.clone()));
-            }
-            self.sessions.insert((ends, id.clone()));
-        }
-    }
-
-    fn renew_session(&mut self, id: &StrBytes, now: Instant) {
-        if let Some(timeout) = self.members.get(id).map(|m| m.session_timeout) {
-            self.set_session(id, now + timeout);
-        }
-    }
-
-    fn check_member(&self, id: &StrBytes, instance: Option<&StrBytes>) -> Result<(), Code> {
-        if let Some(instance) = instance {
-            match self.statics.get(instance) {
-                None => return Err(Code::UnknownMemberId),
-                Some(holder) if holder != id => return Err(Code::FencedInstanceId),
-                Some(_) => {}
-            }
-        }
-        if self.members.contains_key(id) { Ok(()) } else { Err(Code::UnknownMemberId) }
-    }
-
-    fn check_generation(&self, generation: i32) -> Result<(), Code> {
-        if generation == self.generation { Ok(()) } else { Err(Code::IllegalGeneration) }
-    }
-
-    /// May offsets be committed?
-    pub(super) fn check_commit(&self, asker: &Asker) -> Result<(), Code> {
-        if asker.generation < 0 && self.state == State::Empty {
-            return Ok(());
-        }
-        if asker.generation >= 0 || !asker.member.is_empty() || asker.instance.is_some() {
-            self.check_member(&asker.member, asker.instance.as_ref())?;
-            self.check_generation(asker.generation)?;
-        } else if !asker.transactional && self.state != State::Empty {
-            return Err(Code::UnknownMemberId);
-        }
-        if !asker.transactional && self.state == State::CompletingRebalance {
-            return Err(Code::RebalanceInProgress);
-        }
-        Ok(())
-    }
-
-    /// A member committed: it is alive.
-    pub(super) fn handle_commit(&mut self, asker: &Asker, now: Instant) {
-        if self.members.contains_key(&asker.member) {
-            self.renew_session(&asker.member, now);
-        }
-    }
 }
 
-/// The topics in a subscription of the consumer's protocol (version 0 and what all later ones begin with).
-fn subscribed_topics(mut metadata: &[u8]) -> Option<Vec<StrBytes>> {
-    let _version = take::<2>(&mut metadata)?;
-    let count = i32::from_be_bytes(take(&mut metadata)?);
-    let mut topics = Vec::new();
-    for _ in 0..count {
-        let length = usize::try_from(i16::from_be_bytes(take(&mut metadata)?)).ok()?;
-        let (name, rest) = metadata.split_at_checked(length)?;
-        metadata = rest;
-        topics.push(StrBytes::from_string(std::str::from_utf8(name).ok()?.to_owned()));
-    }
-    Some(topics)
-}
-
-fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
-    let (head, rest) = bytes.split_first_chunk::<N>()?;
-    *bytes = rest;
-    Some(*head)
-}
+#[cfg(test)]
+mod tests;

@@ -703,3 +703,6 @@ impl Consumer {
         if asker.generation == member.epoch { Ok(()) } else { Err(Code::StaleMemberEpoch) }
     }
 }
+
+#[cfg(test)]
+mod tests;
