@@ -122,11 +122,17 @@ impl Broker {
 
     /// Drops from the head what is too much.
     fn trim(&mut self, key: QueueKey) {
+        let mut dropped = false;
         while let Some(queue) = self.queues.get_mut(key)
             && queue.is_over(0, 0)
             && let Some(entry) = queue.ready.pop()
         {
             self.discard(key, entry, Reason::MaxLength);
+            dropped = true;
+        }
+        if dropped {
+            // Another message stands first now, which may expire earlier.
+            self.set_timer(key);
         }
     }
 
