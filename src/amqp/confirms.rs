@@ -28,7 +28,7 @@ use std::time::Instant;
 
 /// How a publish ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict<R> {
+pub(crate) enum Verdict<R> {
     /// The broker has it.
     Confirmed,
     /// No queue took it; the broker's reason.
@@ -39,11 +39,11 @@ pub(super) enum Verdict<R> {
 
 /// A confirm for something that was never published: the two sides no longer agree on the numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct UnknownTag {
+pub(crate) struct UnknownTag {
     /// What the broker confirmed.
-    pub(super) tag: u64,
+    pub(crate) tag: u64,
     /// The newest publish.
-    pub(super) last: u64,
+    pub(crate) last: u64,
 }
 
 #[derive(Debug)]
@@ -58,7 +58,7 @@ struct Pending<W, K, R> {
 ///
 /// Holds one entry for each unconfirmed publish and nothing for the others; the caller's window is the bound.
 #[derive(Debug)]
-pub(super) struct Confirms<W, K, R> {
+pub(crate) struct Confirms<W, K, R> {
     pending: BTreeMap<u64, Pending<W, K, R>>,
     last: u64,
     /// The first publish that the next return may be for.
@@ -68,29 +68,29 @@ pub(super) struct Confirms<W, K, R> {
 }
 
 impl<W, K: PartialEq, R> Confirms<W, K, R> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { pending: BTreeMap::new(), last: 0, return_from: 1, expire_from: 1 }
     }
 
     /// How many publishes are unconfirmed.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.pending.len()
     }
 
     /// The unconfirmed ones' keys, oldest first.
-    pub(super) fn keys(&self) -> impl Iterator<Item = Option<&K>> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Option<&K>> {
         self.pending.values().map(|p| p.key.as_ref())
     }
 
     /// A message is about to leave. Without a key it cannot be returned. Gives the number that the broker will use.
-    pub(super) fn handle_publish(&mut self, now: Instant, key: Option<K>, waiter: W) -> u64 {
+    pub(crate) fn handle_publish(&mut self, now: Instant, key: Option<K>, waiter: W) -> u64 {
         self.last += 1;
         self.pending.insert(self.last, Pending { waiter, key, sent: now, returned: None });
         self.last
     }
 
     /// The broker returned a message. `false` if no unconfirmed publish has the key.
-    pub(super) fn handle_return(&mut self, key: &K, reason: R) -> bool {
+    pub(crate) fn handle_return(&mut self, key: &K, reason: R) -> bool {
         let from = self.return_from;
         let fits =
             |(_, p): &(&u64, &mut Pending<W, K, R>)| p.returned.is_none() && p.key.as_ref() == Some(key);
@@ -107,7 +107,7 @@ impl<W, K: PartialEq, R> Confirms<W, K, R> {
 
     /// The broker has a message, or with `multiple` all up to it (tag 0: all). Tags that are settled already are
     /// ignored.
-    pub(super) fn handle_ack(
+    pub(crate) fn handle_ack(
         &mut self,
         tag: u64,
         multiple: bool,
@@ -117,7 +117,7 @@ impl<W, K: PartialEq, R> Confirms<W, K, R> {
     }
 
     /// The broker refused a message, or with `multiple` all up to it (tag 0: all).
-    pub(super) fn handle_nack(
+    pub(crate) fn handle_nack(
         &mut self,
         tag: u64,
         multiple: bool,
@@ -158,7 +158,7 @@ impl<W, K: PartialEq, R> Confirms<W, K, R> {
 
     /// Shows each publish that left at `cutoff` or before and was not shown yet. They stay unconfirmed: the broker
     /// may still hold them.
-    pub(super) fn handle_timeout(&mut self, cutoff: Instant, mut expired: impl FnMut(&mut W)) {
+    pub(crate) fn handle_timeout(&mut self, cutoff: Instant, mut expired: impl FnMut(&mut W)) {
         let from = (Bound::Included(self.expire_from), Bound::Unbounded);
         for (tag, p) in self.pending.range_mut(from) {
             if p.sent > cutoff {
@@ -170,7 +170,7 @@ impl<W, K: PartialEq, R> Confirms<W, K, R> {
     }
 
     /// The channel is gone: gives back all that is unconfirmed, oldest first.
-    pub(super) fn handle_end(&mut self) -> impl Iterator<Item = (W, Option<K>)> + use<W, K, R> {
+    pub(crate) fn handle_end(&mut self) -> impl Iterator<Item = (W, Option<K>)> + use<W, K, R> {
         std::mem::take(&mut self.pending).into_values().map(|p| (p.waiter, p.key))
     }
 }

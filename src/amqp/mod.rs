@@ -58,7 +58,7 @@
 
 mod channel;
 mod client;
-mod confirms;
+pub(crate) mod confirms;
 mod connection;
 mod consumer;
 mod convert;
@@ -70,7 +70,7 @@ mod publisher;
 mod queue;
 mod receiver;
 mod relay;
-mod settle;
+pub(crate) mod settle;
 mod table;
 mod topology;
 mod url;

@@ -11,18 +11,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// An acknowledgement to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ack {
+pub(crate) struct Ack {
     /// The delivery.
-    pub(super) tag: u64,
+    pub(crate) tag: u64,
     /// Whether all unsettled ones before it are meant too.
-    pub(super) multiple: bool,
+    pub(crate) multiple: bool,
 }
 
 /// What of a channel's deliveries is settled.
 ///
 /// Worst memory: one range for each gap, so at most one more than there are unsettled deliveries.
 #[derive(Debug)]
-pub(super) struct Settler {
+pub(crate) struct Settler {
     /// The lowest delivery that is not settled.
     next: u64,
     /// Settled and told to the broker, beyond `next`: first to last, never adjacent.
@@ -32,12 +32,12 @@ pub(super) struct Settler {
 }
 
 impl Settler {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { next: 1, told: BTreeMap::new(), acks: BTreeSet::new() }
     }
 
     /// A delivery was acknowledged.
-    pub(super) fn handle_ack(&mut self, tag: u64) {
+    pub(crate) fn handle_ack(&mut self, tag: u64) {
         if tag >= self.next && !self.is_told(tag) {
             self.acks.insert(tag);
         }
@@ -45,14 +45,14 @@ impl Settler {
 
     /// A delivery was settled otherwise, and the caller tells the broker so. Acknowledgements before it must have been
     /// polled: one that says "all before" would take it in.
-    pub(super) fn handle_other(&mut self, tag: u64) {
+    pub(crate) fn handle_other(&mut self, tag: u64) {
         self.acks.remove(&tag);
         self.mark(tag);
         self.close_up();
     }
 
     /// The next acknowledgement to send.
-    pub(super) fn poll_ack(&mut self) -> Option<Ack> {
+    pub(crate) fn poll_ack(&mut self) -> Option<Ack> {
         let mut joined = None;
         let mut count = 0u32;
         while self.acks.first() == Some(&self.next) {

@@ -35,6 +35,8 @@ mod connection;
 mod content;
 mod machine;
 mod output;
+#[cfg(test)]
+mod simulation;
 mod unsettled;
 pub(crate) mod wire;
 
