@@ -55,6 +55,7 @@ pub(crate) struct Cluster {
     asked: Option<Instant>,
     fruitless: u32,
     generation: u64,
+    failures: u64,
 }
 
 impl Cluster {
@@ -113,6 +114,7 @@ impl Cluster {
     pub(crate) fn handle_failure(&mut self, now: Instant) {
         self.asked = Some(now);
         self.fruitless = self.fruitless.saturating_add(1);
+        self.failures += 1;
     }
 
     /// Adds a broker that another answer named (a group's coordinator).
@@ -129,6 +131,11 @@ impl Cluster {
     /// Counts answers: a waiter sees by it whether somebody else asked meanwhile.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// How many questions were asked so far.
+    pub(crate) fn questions(&self) -> u64 {
+        self.generation + self.failures
     }
 
     pub(crate) fn topic(&self, topic: &Topic) -> Option<&TopicView> {

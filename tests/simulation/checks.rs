@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use muslin::ErrorKind;
+
 use super::history::{History, Outcome};
 
 /// How much later than its delivery timeout an outcome may come: the time of some schedulings.
@@ -18,6 +20,7 @@ pub fn check(history: &History) -> Vec<String> {
         everything_resolves_in_time,
         what_is_stored_is_there_once,
         what_failed_for_certain_is_not_there,
+        nothing_is_given_up_without_need,
         the_log_holds_what_was_sent,
         senders_keep_their_order,
         readers_get_what_is_in_the_log,
@@ -89,10 +92,41 @@ fn what_failed_for_certain_is_not_there(history: &History) -> Vec<String> {
     let stored: BTreeSet<&str> = history.log.values().flatten().map(|(_, id)| id.as_str()).collect();
     let mut wrong = Vec::new();
     for sent in &history.sent {
-        if let Some((_, Outcome::Failed(why))) = &sent.outcome
+        if let Some((_, Outcome::Failed(_, why))) = &sent.outcome
             && stored.contains(sent.id.as_str())
         {
             wrong.push(format!("record {} is said to be not written ({why}) and was", sent.id));
+        }
+    }
+    wrong
+}
+
+/// A record fails because its time ran out, because the broker refuses it, because there was no room, or because the
+/// application closed the producer. For nothing else.
+fn nothing_is_given_up_without_need(history: &History) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for sent in &history.sent {
+        let Some((at, Outcome::Failed(kind, why) | Outcome::Unknown(kind, why))) = &sent.outcome else {
+            continue;
+        };
+        let fair = match kind {
+            ErrorKind::Closed => history.closed.contains(&(sent.sender, sent.producer)),
+            // The time ran out: that of the batch, which began with its first record. Where the topic was said to be
+            // unknown until then, the error says that.
+            ErrorKind::Timeout | ErrorKind::NotFound => {
+                sent.partition < 0 || why.contains("(delivery_timeout)")
+            }
+            // The broker lost the producer's state while an attempt was unsure (KIP-360).
+            ErrorKind::Fenced | ErrorKind::Broker => matches!(sent.outcome, Some((_, Outcome::Unknown(..)))),
+            _ => sent.partition < 0,
+        };
+        if !fair {
+            wrong.push(format!(
+                "record {} of sender {} was given up after {:?}: {kind:?}: {why}",
+                sent.id,
+                sent.sender,
+                at.saturating_sub(sent.at)
+            ));
         }
     }
     wrong
@@ -107,11 +141,11 @@ fn the_log_holds_what_was_sent(history: &History) -> Vec<String> {
 }
 
 fn senders_keep_their_order(history: &History) -> Vec<String> {
-    let turn: BTreeMap<&str, (usize, usize)> =
-        history.sent.iter().enumerate().map(|(n, s)| (s.id.as_str(), (s.sender, n))).collect();
+    let turn: BTreeMap<&str, ((usize, u64), usize)> =
+        history.sent.iter().enumerate().map(|(n, s)| (s.id.as_str(), ((s.sender, s.producer), n))).collect();
     let mut wrong = Vec::new();
     for (partition, log) in &history.log {
-        let mut last: BTreeMap<usize, (usize, &str)> = BTreeMap::new();
+        let mut last: BTreeMap<(usize, u64), (usize, &str)> = BTreeMap::new();
         for (offset, id) in log {
             let Some((sender, n)) = turn.get(id.as_str()) else { continue };
             if let Some((before, other)) = last.insert(*sender, (*n, id))
@@ -202,7 +236,7 @@ mod bad_histories {
 
     fn sent(id: &str, outcome: Outcome) -> Sent {
         let outcome = Some((Duration::from_secs(2), outcome));
-        Sent { id: id.to_owned(), sender: 1, partition: 0, at: Duration::from_secs(1), outcome }
+        Sent { id: id.to_owned(), producer: 0, sender: 1, partition: 0, at: Duration::from_secs(1), outcome }
     }
 
     fn stored(id: &str, offset: i64) -> Sent {
@@ -225,6 +259,7 @@ mod bad_histories {
             settled: [(0, (0..3).map(|o| (0, o)).collect())].into(),
             log: [(0, log)].into(),
             notes: Vec::new(),
+            closed: BTreeSet::new(),
         }
     }
 
@@ -238,7 +273,7 @@ mod bad_histories {
     #[test]
     fn a_good_history_passes() {
         assert_eq!(after(|_| {}), "");
-        assert_eq!(after(|h| h.sent[1] = sent("b", Outcome::Unknown("cut".into()))), "");
+        assert_eq!(after(|h| h.sent[1] = sent("b", Outcome::Unknown(ErrorKind::Broker, "lost".into()))), "");
     }
 
     #[test]
@@ -268,8 +303,23 @@ mod bad_histories {
 
     #[test]
     fn a_failure_that_was_written_is_found() {
-        let wrong = after(|h| h.sent[0] = sent("a", Outcome::Failed("full".into())));
-        assert_eq!(wrong, "record a is said to be not written (full) and was");
+        let wrong = after(|h| h.sent[0] = sent("a", Outcome::Failed(ErrorKind::Broker, "no".into())));
+        assert!(wrong.contains("record a is said to be not written (no) and was"), "{wrong}");
+    }
+
+    #[test]
+    fn a_record_given_up_without_need_is_found() {
+        let closed =
+            |h: &mut History| h.sent[1] = sent("b", Outcome::Unknown(ErrorKind::Closed, "gone".into()));
+        assert!(after(closed).contains("record b of sender 1 was given up after 1s: Closed: gone"));
+        let with_leave = |h: &mut History| {
+            closed(h);
+            h.closed.insert((1, 0));
+        };
+        assert_eq!(after(with_leave), "");
+        let early =
+            |h: &mut History| h.sent[1] = sent("b", Outcome::Unknown(ErrorKind::Timeout, "slow".into()));
+        assert!(after(early).contains("given up after 1s: Timeout"));
     }
 
     #[test]

@@ -3,15 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use muslin::ErrorKind;
+
 /// What a producer was told of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// It is on the broker, there.
     Stored { partition: i32, offset: i64 },
-    /// It is certain that it was not written.
-    Failed(String),
+    /// It is certain that it was not written. With the error's kind and text.
+    Failed(ErrorKind, String),
     /// It may have been written.
-    Unknown(String),
+    Unknown(ErrorKind, String),
 }
 
 /// A record that an application gave to a producer.
@@ -19,7 +21,9 @@ pub enum Outcome {
 pub struct Sent {
     /// Its value begins with it; no other record has it.
     pub id: String,
-    /// Who sent it. What one sender sends to a partition keeps its order.
+    /// Which of its sender's producers it was given to.
+    pub producer: u64,
+    /// Who sent it. What a sender sends to a partition through one producer keeps its order.
     pub sender: usize,
     /// The partition that was chosen.
     pub partition: i32,
@@ -57,6 +61,8 @@ pub struct History {
     /// The time from a record's enqueue within which its outcome must be there.
     pub delivery_timeout: BTreeMap<usize, Duration>,
     pub sent: Vec<Sent>,
+    /// The producers that were closed with records in them: sender and producer.
+    pub closed: BTreeSet<(usize, u64)>,
     pub got: Vec<Got>,
     pub committed: Vec<Committed>,
     /// The log at the end: partition, then offset and id.

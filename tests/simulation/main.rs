@@ -11,13 +11,14 @@ mod history;
 mod log;
 mod plan;
 mod random;
+mod tap;
 mod workload;
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use muslin::embedded::Kafka;
@@ -74,6 +75,7 @@ async fn run(seed: u64) -> Report {
     if tokio::time::timeout(END, whole).await.is_err() {
         run.history().notes.push(format!("the run hangs: it has not ended after {END:?}"));
     }
+    run.collect();
     let mut met = BTreeMap::new();
     run.kafka.faults(|faults| {
         for fault in faults.met() {
@@ -93,8 +95,8 @@ async fn run(seed: u64) -> Report {
         trace: hasher.finish(),
         wrong: checks::check(&history),
         stored: count(|o| matches!(o, Outcome::Stored { .. })),
-        failed: count(|o| matches!(o, Outcome::Failed(_))),
-        unknown: count(|o| matches!(o, Outcome::Unknown(_))),
+        failed: count(|o| matches!(o, Outcome::Failed(..))),
+        unknown: count(|o| matches!(o, Outcome::Unknown(..))),
         got: history.got.len(),
         virtual_time: network.elapsed(),
         met,
@@ -147,18 +149,22 @@ fn setting(name: &str, default: u64) -> u64 {
 fn simulate_all(from: u64, count: u64) -> Vec<Report> {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64).min(count.max(1));
     let next = AtomicU64::new(from);
+    // `MUSLIN_SIM_STOP=1`: the first seed that fails is enough.
+    let (stop, found) = (setting("MUSLIN_SIM_STOP", 0) > 0, AtomicBool::new(false));
     let reports = std::sync::Mutex::new(Vec::new());
     // Which seed each thread is at, and since when: for one that spins.
     let at = std::sync::Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|worker| {
-                let (next, reports, at) = (&next, &reports, &at);
+                let (next, reports, at, found) = (&next, &reports, &at, &found);
                 scope.spawn(move || {
                     loop {
                         let seed = next.fetch_add(1, Ordering::Relaxed);
                         if seed >= from + count {
-                            at.lock().unwrap().remove(&worker);
+                            return;
+                        }
+                        if stop && found.load(Ordering::Relaxed) {
                             return;
                         }
                         at.lock().unwrap().insert(worker, (seed, Instant::now()));
@@ -168,6 +174,8 @@ fn simulate_all(from: u64, count: u64) -> Vec<Report> {
                             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned()));
                             failed(seed, format!("panicked: {}", text.unwrap_or_default()))
                         });
+                        at.lock().unwrap().remove(&worker);
+                        found.fetch_or(!report.wrong.is_empty(), Ordering::Relaxed);
                         reports.lock().unwrap().push(report);
                     }
                 })
@@ -225,6 +233,9 @@ fn no_seed_breaks_a_promise() {
         sum(|r| r.unknown),
         sum(|r| r.got),
     );
+    if let Some(slow) = reports.iter().max_by_key(|r| r.virtual_time) {
+        println!("the longest is seed {}: {:.1?} of virtual time", slow.seed, slow.virtual_time);
+    }
     let bad: Vec<&Report> = reports.iter().filter(|r| !r.wrong.is_empty()).collect();
     for report in &bad {
         println!("seed {} (repeat: scripts/simulate.sh 1 {}):", report.seed, report.seed);

@@ -89,7 +89,7 @@ fn broker(random: &mut Random, brokers: u16) -> NodeId {
 
 fn rule(random: &mut Random, brokers: u16) -> Rule {
     let requests = random.pick(&REQUESTS);
-    let (requests, action) = match random.range(0, 14) {
+    let (requests, action) = match random.range(0, 15) {
         0..=2 => {
             let (requests, codes) = random.pick(&PASSING);
             (requests, Action::Error(random.pick(codes)))
@@ -104,6 +104,7 @@ fn rule(random: &mut Random, brokers: u16) -> Rule {
         11 => (requests, Action::Restart(random.millis(10, 6000))),
         12 => (requests, Action::Isolate(random.millis(10, 6000))),
         13 => ("Produce", Action::MoveLeader(None)),
+        14 => ("Metadata", Action::OldLeaders),
         _ => (
             random.pick(&["Fetch", "Produce", "OffsetCommit"]),
             if random.percent(50) { Action::MoveLeader(None) } else { Action::MoveCoordinator(None) },

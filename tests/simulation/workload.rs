@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use super::history::{Committed, Got, History, Outcome, Sent};
 use super::random::Random;
+use super::tap::{Tap, Watch};
 
 pub const TOPIC: &str = "storm";
 
@@ -69,6 +70,7 @@ pub struct Run {
     pub network: Network,
     pub kafka: Kafka,
     history: Mutex<History>,
+    watches: Mutex<Vec<Arc<Watch>>>,
     consumers: AtomicUsize,
     /// The ends of the partitions, once nothing is written any more.
     ends: Mutex<Option<Vec<i64>>>,
@@ -87,6 +89,7 @@ impl Run {
             network,
             kafka,
             history: Mutex::new(history),
+            watches: Mutex::default(),
             consumers: AtomicUsize::new(0),
             ends: Mutex::new(None),
             done: AtomicBool::new(false),
@@ -95,6 +98,13 @@ impl Run {
 
     pub fn history(&self) -> MutexGuard<'_, History> {
         self.history.lock().unwrap()
+    }
+
+    /// Takes in what the watches over the clients' wires have found.
+    pub fn collect(&self) {
+        for watch in self.watches.lock().unwrap().iter() {
+            self.history().notes.append(&mut watch.found());
+        }
     }
 
     fn note(&self, what: String) {
@@ -127,10 +137,12 @@ impl Run {
         let connect = random.millis(500, 5000);
         let request = random.millis(500, 10_000);
         let seed = random.next();
+        let watch = Watch::new(host, self.network.clone());
+        self.watches.lock().unwrap().push(Arc::clone(&watch));
         self.patiently("a connection", || {
             let network = self.network.clone();
             Client::builder(self.kafka.bootstrap())
-                .connector(network.connector(host))
+                .connector(Tap::new(network.connector(host), Arc::clone(&watch)))
                 .client_id(host)
                 .connect_timeout(connect)
                 .request_timeout(request)
@@ -183,9 +195,12 @@ pub async fn writer(run: Arc<Run>, index: usize) {
     let delivery_timeout = random.millis(2000, 30_000);
     run.history().delivery_timeout.insert(index, delivery_timeout);
     let keys = random.range(0, 5);
-    let pace = random.pick(&[5, 50, 400]);
-    let mut left = random.range(20, 120);
+    let mut left = random.range(30, 120);
+    // Records come in bursts, and the bursts over most of the storm.
+    let burst = random.pick(&[1, 4, 20]);
+    let pause = 32_000 * burst / left;
     let mut number = 0;
+    let mut producers = 0;
     let mut outcomes = JoinSet::new();
     let Some(client) = run.client(&host, &mut random).await else { return };
     while left > 0 {
@@ -205,6 +220,7 @@ pub async fn writer(run: Arc<Run>, index: usize) {
                 .build()
         });
         let Some(producer) = built.await else { return };
+        producers += 1;
         for _ in 0..share {
             let id = format!("{host}/{number}");
             number += 1;
@@ -224,13 +240,13 @@ pub async fn writer(run: Arc<Run>, index: usize) {
                 Ok(queued) => (queued.partition().0, None),
                 Err(e) if e.is_ambiguous() => {
                     run.note(format!("enqueue of {id} says that it may be written: {}", e.report()));
-                    (-1, Some((at, Outcome::Unknown(e.report()))))
+                    (-1, Some((at, Outcome::Unknown(e.kind(), e.report()))))
                 }
-                Err(e) => (-1, Some((at, Outcome::Failed(e.report())))),
+                Err(e) => (-1, Some((at, Outcome::Failed(e.kind(), e.report())))),
             };
             let place = {
                 let mut history = run.history();
-                history.sent.push(Sent { id, sender: index, partition, at, outcome });
+                history.sent.push(Sent { id, producer: producers, sender: index, partition, at, outcome });
                 history.sent.len() - 1
             };
             if let Ok(queued) = queued {
@@ -240,20 +256,23 @@ pub async fn writer(run: Arc<Run>, index: usize) {
                         Ok(placed) => {
                             Outcome::Stored { partition: placed.partition.0, offset: placed.offset.0 }
                         }
-                        Err(e) if e.is_ambiguous() => Outcome::Unknown(e.report()),
-                        Err(e) => Outcome::Failed(e.report()),
+                        Err(e) if e.is_ambiguous() => Outcome::Unknown(e.kind(), e.report()),
+                        Err(e) => Outcome::Failed(e.kind(), e.report()),
                     };
                     let at = run.network.elapsed();
                     run.history().sent[place].outcome = Some((at, outcome));
                 });
             }
-            if random.percent(50) {
-                tokio::time::sleep(random.millis(0, 2 * pace)).await;
+            if random.range(1, burst) == 1 {
+                tokio::time::sleep(random.millis(0, 2 * pause)).await;
             }
         }
         match random.range(0, 3) {
             0 => drop(producer.flush().await),
-            1 => drop(producer.close(random.millis(0, 3000)).await),
+            1 => {
+                run.history().closed.insert((index, producers));
+                drop(producer.close(random.millis(0, 3000)).await);
+            }
             2 => drop(producer.close(2 * delivery_timeout).await),
             _ => {}
         }
@@ -281,21 +300,29 @@ pub async fn reader(run: Arc<Run>, group: usize, index: usize) {
             builder.commit_interval(commit_interval).max_in_hand(max_in_hand).build()
         });
         let Some(consumer) = built.await else { return };
-        read(&run, group, &partitions, consumer, &mut random).await;
+        let patience = random.range(0, 4).min(max_in_hand as u64 - 1) as usize;
+        read(&run, group, &partitions, consumer, patience, &mut random).await;
     }
 }
 
-/// The life of one consumer.
-async fn read(run: &Run, group: usize, partitions: &[i32], mut consumer: Consumer, random: &mut Random) {
+/// The life of one consumer, which keeps up to `patience` deliveries in hand.
+async fn read(
+    run: &Run,
+    group: usize,
+    partitions: &[i32],
+    mut consumer: Consumer,
+    patience: usize,
+    random: &mut Random,
+) {
     let number = run.consumers.fetch_add(1, Ordering::Relaxed);
     let mut life = if random.percent(60) { random.range(1, 60) } else { u64::MAX };
     let mut in_hand: Vec<Delivery> = Vec::new();
-    let patience = random.range(0, 4) as usize;
     while life > 0 {
         if run.has_all(group, partitions) {
             break;
         }
-        let next = timeout(Duration::from_secs(1), consumer.next()).await;
+        let wait = if in_hand.is_empty() { 1000 } else { 200 };
+        let next = timeout(Duration::from_millis(wait), consumer.next()).await;
         match next {
             Err(_) => {}
             Ok(None) => break,

@@ -40,6 +40,8 @@ pub enum Action {
     /// Kafka: the group or transactional id that the request names gets another coordinator before the work; this broker, or
     /// the next one.
     MoveCoordinator(Option<NodeId>),
+    /// Kafka: a Metadata answer tells each leader as it was before the last change: the broker lags behind the others.
+    OldLeaders,
     /// Kafka: the session for which the request speaks is over before the work: the member of a group, or the fetch session.
     ExpireSession,
     /// RabbitMQ: the channel is closed by the broker with this code and text, instead of the work.
@@ -69,6 +71,7 @@ impl Action {
             | Self::Kill
             | Self::Restart(_)
             | Self::Isolate(_) => true,
+            Self::OldLeaders => kind == Kind::Kafka(3),
             Self::Error(_) | Self::MoveLeader(_) | Self::MoveCoordinator(_) | Self::ExpireSession => {
                 matches!(kind, Kind::Kafka(_))
             }
@@ -99,6 +102,7 @@ impl fmt::Display for Action {
             Self::Isolate(by) => write!(f, "isolate the broker for {by:?}"),
             Self::MoveLeader(node) => write!(f, "move the leader to {}", to(node)),
             Self::MoveCoordinator(node) => write!(f, "move the coordinator to {}", to(node)),
+            Self::OldLeaders => write!(f, "tell the leaders of before"),
             Self::ExpireSession => write!(f, "expire the session"),
             Self::CloseChannel(code, text) => write!(f, "close the channel with {code} {text}"),
             Self::CloseConnection(code, text) => write!(f, "close the connection with {code} {text}"),

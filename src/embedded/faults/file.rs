@@ -15,7 +15,7 @@ const FIELDS: &[&str] = &[
     "chance", "after_ms", "until_ms",
 ];
 const ACTIONS: &str = "error, delay_ms, drop_answer, drop_request, cut_answer, hold, answer_twice, stall_ms, kill, \
-                       restart_ms, isolate_ms, move_leader, move_coordinator, expire_session, close_channel, \
+                       restart_ms, isolate_ms, move_leader, move_coordinator, old_leaders, expire_session, close_channel, \
                        close_connection, block, cancel_consumers or nack";
 
 fn bad(what: impl std::fmt::Display) -> Error {
@@ -198,6 +198,7 @@ fn action(value: &Value) -> Result<Action> {
         "isolate_ms" => Ok(Action::Isolate(millis(name, value)?)),
         "move_leader" => Ok(Action::MoveLeader(target(name, value)?)),
         "move_coordinator" => Ok(Action::MoveCoordinator(target(name, value)?)),
+        "old_leaders" => plain(Action::OldLeaders),
         "expire_session" => plain(Action::ExpireSession),
         "close_channel" => reply(name, value).map(|(code, text)| Action::CloseChannel(code, text)),
         "close_connection" => reply(name, value).map(|(code, text)| Action::CloseConnection(code, text)),

@@ -186,6 +186,7 @@ fn every_action_can_be_written_in_a_file() {
         (r#"{"move_leader": 2}"#, Action::MoveLeader(Some(NodeId(2)))),
         (r#""move_leader""#, Action::MoveLeader(None)),
         (r#""move_coordinator""#, Action::MoveCoordinator(None)),
+        (r#""old_leaders""#, Action::OldLeaders),
         (r#""expire_session""#, Action::ExpireSession),
         (r#"{"close_channel": 404}"#, Action::CloseChannel(404, "NOT_FOUND".into())),
         (r#"{"close_connection": {"code": 320, "text": "bye"}}"#, Action::CloseConnection(320, "bye".into())),

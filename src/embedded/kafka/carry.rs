@@ -18,13 +18,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use kafka_protocol::messages::{
-    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, ConsumerGroupHeartbeatRequest,
+    AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, BrokerId, ConsumerGroupHeartbeatRequest,
     CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest, EndTxnRequest,
     FetchRequest, FindCoordinatorRequest, HeartbeatRequest, InitProducerIdRequest, JoinGroupRequest,
-    LeaveGroupRequest, ListOffsetsRequest, MetadataRequest, OffsetCommitRequest, OffsetDeleteRequest,
-    OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
+    LeaveGroupRequest, ListOffsetsRequest, MetadataRequest, MetadataResponse, OffsetCommitRequest,
+    OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
     TxnOffsetCommitRequest,
 };
+use kafka_protocol::protocol::StrBytes;
 
 use super::api::{self, Api, Code, Context};
 use super::cluster::Cluster;
@@ -46,6 +47,8 @@ pub(super) enum Fate {
     At(Instant),
     /// It leaves when this decision is released.
     Held(u64),
+    /// It tells leaders as they were.
+    Lag,
 }
 
 /// What waits for its time.
@@ -94,12 +97,7 @@ pub(super) enum Struck {
 
 impl Cluster {
     /// Asks the faults about a request and does what strikes before the work.
-    pub(super) fn strike<R: Api + 'static>(
-        &mut self,
-        context: &Context,
-        request: &R,
-        body: &Bytes,
-    ) -> Struck {
+    pub(super) fn strike<R: Api>(&mut self, context: &Context, request: &R, body: &Bytes) -> Struck {
         let kind = Kind::Kafka(R::KEY);
         if self.carrier.faults.is_empty() {
             return Struck::Work;
@@ -163,9 +161,11 @@ impl Cluster {
                 return Struck::Work;
             }
             Action::ExpireSession => {
+                self.expire_fetch_session(context.node, request);
                 self.expire_session(request, now);
                 return Struck::Work;
             }
+            Action::OldLeaders => Fate::Lag,
             Action::DropAnswer => Fate::Drop,
             Action::CutAnswer(at) => Fate::Cut(at),
             Action::AnswerTwice => Fate::Twice,
@@ -188,15 +188,44 @@ impl Cluster {
     }
 
     /// What a request names, topics by their names.
-    fn named<R: Api + 'static>(&self, request: &R) -> Named {
-        named(request)
+    fn named<R: Api>(&self, request: &R) -> Named {
+        let mut named = named(request);
+        let ids = std::mem::take(&mut named.topic_ids);
+        let known = ids.into_iter().filter_map(|id| self.topics.name_of(id));
+        named.topics.extend(known.map(|topic| topic.as_str().to_owned()));
+        named
+    }
+
+    /// The answer that a broker gives that lags behind, where that is the fate of this one.
+    pub(super) fn lagging<T: Any>(
+        &mut self,
+        connection: ConnectionId,
+        response: &T,
+    ) -> Option<MetadataResponse> {
+        let state = self.connection(connection)?;
+        if state.fate != Some(Fate::Lag) {
+            return None;
+        }
+        let mut old = (response as &dyn Any).downcast_ref::<MetadataResponse>()?.clone();
+        for topic in &mut old.topics {
+            let Some(name) = &topic.name else { continue };
+            for partition in &mut topic.partitions {
+                let known = self.topics.partition(name, partition.partition_index);
+                if let Some((leader, epoch)) = known.and_then(|p| p.before) {
+                    partition.leader_id = BrokerId(leader.0);
+                    partition.leader_epoch = epoch;
+                    partition.error_code = 0;
+                }
+            }
+        }
+        Some(old)
     }
 
     /// Sends an answer, or does to it what its fate is.
     pub(super) fn carry(&mut self, connection: ConnectionId, frame: Vec<Bytes>) {
         let Some(state) = self.connection(connection) else { return };
         match state.fate.take() {
-            None => frame.into_iter().for_each(|chunk| state.send(chunk)),
+            None | Some(Fate::Lag) => frame.into_iter().for_each(|chunk| state.send(chunk)),
             Some(Fate::Twice) => {
                 for _ in 0..2 {
                     frame.iter().for_each(|chunk| state.send(chunk.clone()));
@@ -296,6 +325,16 @@ impl Cluster {
         }
         for id in &named.transactions {
             self.move_coordinator_or_next(Coordinated::Transaction, id, to, now);
+        }
+    }
+
+    /// The fetch session for which a request speaks is over.
+    fn expire_fetch_session<R: Any>(&mut self, node: NodeId, request: &R) {
+        let request: &dyn Any = request;
+        if let Some(fetch) = request.downcast_ref::<FetchRequest>()
+            && let Some(sessions) = self.sessions.get_mut(&node)
+        {
+            sessions.close(fetch.session_id);
         }
     }
 }

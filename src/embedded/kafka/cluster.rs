@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::messages::ApiVersionsRequest;
+use kafka_protocol::messages::{ApiVersionsRequest, MetadataRequest};
 use kafka_protocol::protocol::{HeaderVersion, StrBytes};
 
 use super::api::{self, Api, Code, Context};
@@ -196,7 +196,11 @@ impl Cluster {
         response: &R::Response,
     ) {
         let mut chunks = Vec::new();
-        if let Err(error) = R::write_body(response, pending.version, &mut chunks) {
+        let written = match self.lagging(connection, response) {
+            Some(old) => MetadataRequest::write_body(&old, pending.version, &mut chunks),
+            None => R::write_body(response, pending.version, &mut chunks),
+        };
+        if let Err(error) = written {
             tracing::error!(error, api = R::KEY, "an answer could not be written");
             return self.end(connection, Output::Reset);
         }

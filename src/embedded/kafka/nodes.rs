@@ -181,6 +181,7 @@ fn elect(partition: &mut Partition, up: &[NodeId], unclean: bool) -> bool {
 
 /// A new leader begins an epoch of its own.
 pub(crate) fn set_leader(partition: &mut Partition, leader: Option<NodeId>) {
+    partition.before = partition.leader.map(|node| (node, partition.leader_epoch)).or(partition.before);
     partition.leader = leader;
     partition.leader_epoch += 1;
     partition.log.begin_epoch(partition.leader_epoch);

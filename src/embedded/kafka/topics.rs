@@ -22,6 +22,8 @@ pub(crate) struct Partition {
     pub(crate) leader: Option<NodeId>,
     /// Counts the leaders.
     pub(crate) leader_epoch: i32,
+    /// The leader before, and its epoch: what a broker that lags behind tells.
+    pub(crate) before: Option<(NodeId, i32)>,
     pub(crate) log: PartitionLog,
 }
 
@@ -35,7 +37,7 @@ impl Partition {
         }
         let mut log = PartitionLog::default();
         log.begin_epoch(0);
-        Self { replicas, isr, leader, leader_epoch: 0, log }
+        Self { replicas, isr, leader, leader_epoch: 0, before: None, log }
     }
 }
 

@@ -254,7 +254,9 @@ async fn call(shared: &Shared, lane: &OwnLane, fetch: Fetch) -> (Fetch, Result<F
                 })
                 .collect(),
         );
-    let answer = async { lane.link(fetch.node).await?.call(request).await };
+    // The broker may hold it back so long before the answer is due.
+    let limit = shared.client.inner.settings.request_timeout.saturating_add(MAX_WAIT);
+    let answer = async { lane.link(fetch.node).await?.call_within(request, limit).await };
     let answer = answer.await;
     (fetch, answer)
 }

@@ -111,7 +111,7 @@ pub(super) enum Reply<R> {
 }
 
 /// A request that the cluster serves.
-pub(super) trait Api: Request {
+pub(super) trait Api: Request + 'static {
     /// The versions served.
     const SERVED: RangeInclusive<i16>;
     /// The request's fields.
@@ -227,7 +227,7 @@ impl Contains for kafka_protocol::protocol::VersionRange {
     }
 }
 
-fn run<R: Api + 'static>(cluster: &mut Cluster, context: &Context, body: Bytes) {
+fn run<R: Api>(cluster: &mut Cluster, context: &Context, body: Bytes) {
     let admission = cluster.admission(context);
     if admission == Admission::Close {
         tracing::debug!(connection = ?context.connection, api = R::KEY, "a request before a login; the connection ends");

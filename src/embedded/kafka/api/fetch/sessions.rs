@@ -202,7 +202,8 @@ impl Sessions {
         }
     }
 
-    fn close(&mut self, id: i32) {
+    /// Ends a session, if it is there.
+    pub(in crate::embedded::kafka) fn close(&mut self, id: i32) {
         if let Some(session) = self.by_id.remove(&id) {
             self.partitions = self.partitions.saturating_sub(session.partitions.len());
         }

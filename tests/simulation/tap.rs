@@ -1,0 +1,206 @@
+//! Listens in on a client's wire: does it go by the newest leaders that it was told of?
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use kafka_protocol::messages::{
+    FetchRequest, MetadataResponse, ProduceRequest, RequestHeader, ResponseHeader,
+};
+use kafka_protocol::protocol::{Decodable, HeaderVersion};
+use muslin::embedded::sim::{Connector, Network};
+use muslin::kafka::{Connect, Connecting, Io};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::workload::TOPIC;
+
+/// A request that was begun before the answer was read may leave so much later.
+const GRACE: Duration = Duration::from_millis(20);
+
+const PRODUCE: i16 = 0;
+const FETCH: i16 = 1;
+const METADATA: i16 = 3;
+const API_VERSIONS: i16 = 18;
+
+/// What one client was told.
+#[derive(Debug)]
+pub struct Watch {
+    host: String,
+    network: Network,
+    /// Partition: leader epoch, leader, and when that was first told.
+    told: Mutex<BTreeMap<i32, (i32, i32, Duration)>>,
+    found: Mutex<Vec<String>>,
+}
+
+impl Watch {
+    pub fn new(host: &str, network: Network) -> Arc<Self> {
+        Arc::new(Self { host: host.to_owned(), network, told: Mutex::default(), found: Mutex::default() })
+    }
+
+    /// What was found so far, once.
+    pub fn found(&self) -> Vec<String> {
+        std::mem::take(&mut self.found.lock().unwrap())
+    }
+
+    fn told(&self, partition: i32, epoch: i32, leader: i32) {
+        let mut told = self.told.lock().unwrap();
+        let known = told.get(&partition).copied();
+        if known.is_none_or(|(e, l, _)| epoch > e || (epoch == e && leader != l)) {
+            told.insert(partition, (epoch, leader, self.network.elapsed()));
+        }
+    }
+
+    fn asked(&self, what: &str, partition: i32, node: i32, ready: Duration) {
+        let now = self.network.elapsed();
+        let Some((epoch, leader, at)) = self.told.lock().unwrap().get(&partition).copied() else { return };
+        // Who waits for a connection to be ready has chosen it before.
+        if leader >= 0 && leader != node && ready < at && now > at + GRACE {
+            self.found.lock().unwrap().push(format!(
+                "at {now:?}: {} sent a {what} of partition {partition} to broker {node}; it was told at {at:?} that {leader} \
+                 leads it (epoch {epoch})",
+                self.host
+            ));
+        }
+    }
+}
+
+/// A connector whose streams are listened in on.
+#[derive(Debug)]
+pub struct Tap {
+    inner: Connector,
+    watch: Arc<Watch>,
+}
+
+impl Tap {
+    pub fn new(inner: Connector, watch: Arc<Watch>) -> Self {
+        Self { inner, watch }
+    }
+}
+
+impl Connect for Tap {
+    fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a> {
+        Box::pin(async move {
+            let inner = self.inner.connect(host, port).await?;
+            let node = host.strip_prefix("kafka-").and_then(|n| n.parse().ok()).unwrap_or(-1);
+            let watch = Arc::clone(&self.watch);
+            let stream = Tapped {
+                inner,
+                watch,
+                node,
+                ready: None,
+                there: BytesMut::new(),
+                back: BytesMut::new(),
+                asked: HashMap::new(),
+            };
+            Ok(Box::new(stream) as Box<dyn Io>)
+        })
+    }
+}
+
+struct Tapped {
+    inner: Box<dyn Io>,
+    watch: Arc<Watch>,
+    node: i32,
+    /// When its first request after the greeting left.
+    ready: Option<Duration>,
+    there: BytesMut,
+    back: BytesMut,
+    /// Metadata requests without an answer yet: correlation id to version.
+    asked: HashMap<i32, i16>,
+}
+
+fn frame(buffer: &mut BytesMut) -> Option<Bytes> {
+    let size = usize::try_from(i32::from_be_bytes(*buffer.first_chunk()?)).ok()?;
+    if buffer.len() < 4 + size {
+        return None;
+    }
+    buffer.advance(4);
+    Some(buffer.split_to(size).freeze())
+}
+
+impl Tapped {
+    fn sent(&mut self, data: &[u8]) {
+        self.there.extend_from_slice(data);
+        while let Some(mut frame) = frame(&mut self.there) {
+            let mut head = frame.clone();
+            let (key, version) = (head.get_i16(), head.get_i16());
+            if key != API_VERSIONS {
+                self.ready.get_or_insert_with(|| self.watch.network.elapsed());
+            }
+            let ready = self.ready.unwrap_or_default();
+            match key {
+                METADATA => {
+                    self.asked.insert(head.get_i32(), version);
+                }
+                PRODUCE => {
+                    RequestHeader::decode(&mut frame, ProduceRequest::header_version(version)).unwrap();
+                    let request = ProduceRequest::decode(&mut frame, version).unwrap();
+                    let data = request.topic_data.iter().filter(|t| t.name.as_str() == TOPIC);
+                    for partition in data.flat_map(|t| &t.partition_data) {
+                        self.watch.asked("produce", partition.index, self.node, ready);
+                    }
+                }
+                FETCH => {
+                    RequestHeader::decode(&mut frame, FetchRequest::header_version(version)).unwrap();
+                    let request = FetchRequest::decode(&mut frame, version).unwrap();
+                    let topics = request.topics.iter().filter(|t| t.topic.as_str() == TOPIC);
+                    for partition in topics.flat_map(|t| &t.partitions) {
+                        self.watch.asked("fetch", partition.partition, self.node, ready);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn got(&mut self, data: &[u8]) {
+        self.back.extend_from_slice(data);
+        while let Some(mut frame) = frame(&mut self.back) {
+            let Some(correlation) = frame.first_chunk().map(|b| i32::from_be_bytes(*b)) else { continue };
+            let Some(version) = self.asked.remove(&correlation) else { continue };
+            ResponseHeader::decode(&mut frame, MetadataResponse::header_version(version)).unwrap();
+            let answer = MetadataResponse::decode(&mut frame, version).unwrap();
+            let topics =
+                answer.topics.iter().filter(|t| t.name.as_ref().is_some_and(|n| n.as_str() == TOPIC));
+            for p in topics.flat_map(|t| &t.partitions) {
+                self.watch.told(p.partition_index, p.leader_epoch, p.leader_id.0);
+            }
+        }
+    }
+}
+
+impl AsyncRead for Tapped {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = out.filled().len();
+        let result = Pin::new(&mut this.inner).poll_read(cx, out);
+        if result.is_ready() && out.filled().len() > before {
+            let data = out.filled()[before..].to_vec();
+            this.got(&data);
+        }
+        result
+    }
+}
+
+impl AsyncWrite for Tapped {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let result = Pin::new(&mut this.inner).poll_write(cx, data);
+        if let Poll::Ready(Ok(n)) = &result {
+            this.sent(&data[..*n]);
+        }
+        result
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
