@@ -280,3 +280,126 @@ impl Kafka {
         self.driver.advance(by);
     }
 }
+
+/// A door for the fuzz targets; no part of the API.
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing {
+    use std::net::Ipv4Addr;
+    use std::time::{Duration, Instant};
+
+    use bytes::BytesMut;
+
+    use super::{Cluster, Settings};
+    use crate::embedded::machine::{Clock, ConnectionId, Machine, Output};
+    use crate::{NodeId, Timestamp, Topic};
+
+    /// The machine, and clients of it.
+    #[derive(Debug)]
+    pub struct Fuzzed {
+        cluster: Cluster,
+        now: Instant,
+        clients: [Option<(ConnectionId, BytesMut)>; 4],
+        next: u64,
+    }
+
+    impl Fuzzed {
+        /// Two brokers that keep this many bytes of records, with the topics `t` and `u` of two partitions.
+        #[must_use]
+        pub fn new(now: Instant, memory_limit: u64) -> Self {
+            let settings = Settings {
+                memory_limit,
+                max_request_bytes: 1 << 16,
+                racks: vec!["a".to_owned(), "b".to_owned()],
+                ..Settings::default()
+            };
+            let nodes = (1..=2).map(|n| (NodeId(n), format!("b{n}"), 9092)).collect();
+            let mut cluster = Cluster::new(settings, nodes, Clock { at: now, wall: Timestamp(1 << 40) });
+            for name in ["t", "u"] {
+                let topic = Topic::new(name).and_then(|topic| cluster.create_topic(&topic, 2));
+                assert!(topic.is_ok());
+            }
+            Self { cluster, now, clients: [None, None, None, None], next: 1 }
+        }
+
+        /// A client sends; the number of bytes that it is sent.
+        pub fn feed(&mut self, client: usize, bytes: &[u8]) -> usize {
+            let Some(slot) = self.clients.get_mut(client) else { return 0 };
+            let (connection, input) = slot.get_or_insert_with(|| {
+                let connection = ConnectionId(self.next);
+                self.next += 1;
+                let node = NodeId(i32::try_from(client % 2).unwrap_or(0) + 1);
+                self.cluster.handle_open(connection, node, (Ipv4Addr::LOCALHOST, 1).into(), self.now);
+                (connection, BytesMut::new())
+            });
+            input.extend_from_slice(bytes);
+            self.cluster.handle_input(*connection, input, self.now);
+            self.drain()
+        }
+
+        /// A client is gone.
+        pub fn vanish(&mut self, client: usize) -> usize {
+            if let Some((connection, _)) = self.clients.get_mut(client).and_then(Option::take) {
+                self.cluster.handle_close(connection, self.now);
+            }
+            self.drain()
+        }
+
+        /// Time passes.
+        ///
+        /// # Panics
+        /// When the machine's timers do not come to rest.
+        pub fn advance(&mut self, by: Duration) -> usize {
+            self.now += by;
+            for _ in 0..10_000 {
+                match self.cluster.poll_timeout() {
+                    Some(due) if due <= self.now => self.cluster.handle_timeout(self.now),
+                    _ => return self.drain(),
+                }
+            }
+            unreachable!("the machine's timers do not come to rest");
+        }
+
+        /// A broker dies, hangs or comes back, a leader moves, logs are cleaned.
+        pub fn disturb(&mut self, what: u8) -> usize {
+            let node = NodeId(1 + i32::from(what & 1));
+            match what >> 1 & 7 {
+                0 => self.cluster.kill(node, self.now),
+                1 => self.cluster.isolate(node, self.now),
+                2 => self.cluster.rejoin(node, self.now),
+                3 => drop(self.cluster.move_leader("t", 0, node, i64::from(what >> 4), self.now)),
+                4 => drop(self.cluster.compact(None, true, self.now)),
+                5 => drop(self.cluster.run_retention(self.now)),
+                _ => self.cluster.revive(node, self.now),
+            }
+            self.drain()
+        }
+
+        fn drain(&mut self) -> usize {
+            while self.cluster.poll_wake().is_some() {}
+            let mut sent = 0;
+            for slot in &mut self.clients {
+                let Some((connection, input)) = slot else { continue };
+                loop {
+                    match self.cluster.poll_output(*connection) {
+                        Output::Bytes(bytes) => sent += bytes.len(),
+                        Output::Pending => {
+                            // Frames that were held back until now.
+                            let before = input.len();
+                            self.cluster.handle_input(*connection, input, self.now);
+                            if input.len() == before {
+                                break;
+                            }
+                        }
+                        Output::Close | Output::Reset => {
+                            self.cluster.handle_close(*connection, self.now);
+                            *slot = None;
+                            break;
+                        }
+                    }
+                }
+            }
+            sent
+        }
+    }
+}
