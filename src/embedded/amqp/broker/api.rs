@@ -83,7 +83,6 @@ pub(crate) struct Published {
 pub(crate) struct Consume<'a> {
     pub(crate) queue: &'a [u8],
     pub(crate) channel: ChannelId,
-    pub(crate) tag: ShortStr,
     pub(crate) no_ack: bool,
     pub(crate) exclusive: bool,
     pub(crate) arguments: Table,
@@ -128,20 +127,13 @@ pub(crate) enum Settle {
     Reject,
 }
 
-/// Why a consumer is cancelled by the broker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Cancelled {
-    /// Its queue was deleted, or expired.
-    QueueDeleted,
-}
-
 /// What the broker wants done. See [`Broker::poll_event`](super::Broker::poll_event).
 #[derive(Debug, Clone)]
 pub(crate) enum Event {
     /// Send `basic.deliver`.
-    Deliver { consumer: ConsumerKey, channel: ChannelId, tag: ShortStr, delivery: Delivery },
-    /// The consumer is gone: send `basic.cancel` to clients that know it (`consumer_cancel_notify`).
-    Cancelled { consumer: ConsumerKey, channel: ChannelId, tag: ShortStr, why: Cancelled },
+    Deliver { consumer: ConsumerKey, channel: ChannelId, delivery: Delivery },
+    /// The consumer is gone with its queue: send `basic.cancel` to clients that know it (`consumer_cancel_notify`).
+    Cancelled { consumer: ConsumerKey, channel: ChannelId },
     /// A delivery was not settled in time: close the channel with this refusal.
     ConsumerTimeout { channel: ChannelId, refusal: super::Refusal },
     /// The memory alarm was set (`connection.blocked`, publishers are not read) or cleared (`connection.unblocked`).

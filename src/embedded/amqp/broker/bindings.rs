@@ -34,12 +34,6 @@ impl BindingId {
     }
 }
 
-/// What there is to a binding besides its identity.
-#[derive(Debug, Clone)]
-pub(super) struct Binding {
-    pub(super) arguments: Table,
-}
-
 impl Broker {
     /// `queue.bind`.
     ///
@@ -91,7 +85,7 @@ impl Broker {
             (_, Err(_)) => Pattern::new(&Table::new())?,
         };
         let id = BindingId::new(target, binding.routing_key, &binding.arguments);
-        if exchange.bindings.contains_key(&id) {
+        if exchange.bindings.contains(&id) {
             return Ok(());
         }
         let Some(host) = self.vhosts.get_mut(vhost) else { return Ok(()) };
@@ -102,7 +96,7 @@ impl Broker {
         }
         host.bindings += 1;
         exchange.router.add(&id, pattern);
-        exchange.bindings.insert(id, Binding { arguments: binding.arguments.clone() });
+        exchange.bindings.insert(id);
         let sources = match target {
             Target::Queue(key) => self.queues.get_mut(key).map(|queue| &mut queue.sources),
             Target::Exchange(key) => self.exchanges.get_mut(key).map(|exchange| &mut exchange.sources),
@@ -162,7 +156,7 @@ impl Broker {
 
     fn remove_binding(&mut self, source: ExchangeKey, id: &BindingId) -> bool {
         let Some(exchange) = self.exchanges.get_mut(source) else { return false };
-        if exchange.bindings.remove(id).is_none() {
+        if !exchange.bindings.remove(id) {
             return false;
         }
         exchange.router.remove(id);
@@ -192,8 +186,7 @@ impl Broker {
         for source in sources {
             let Some(exchange) = self.exchanges.get(source) else { continue };
             let from_first = exchange.bindings.range(BindingId::first(target)..);
-            let ids: Vec<_> =
-                from_first.map(|(id, _)| id).take_while(|id| id.target == target).cloned().collect();
+            let ids: Vec<_> = from_first.take_while(|id| id.target == target).cloned().collect();
             for id in ids {
                 self.remove_binding(source, &id);
             }

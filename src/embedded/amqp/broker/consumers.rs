@@ -10,7 +10,6 @@ use std::time::Instant;
 use super::Broker;
 use super::api::{ChannelId, Consume, ConsumerKey, QueueKey, VhostKey};
 use super::arguments;
-use super::name::ShortStr;
 use super::queue::Queue;
 use super::refusal::Refusal;
 
@@ -19,7 +18,6 @@ use super::refusal::Refusal;
 pub(crate) struct Consumer {
     pub(super) queue: QueueKey,
     pub(super) channel: ChannelId,
-    pub(super) tag: ShortStr,
     pub(super) no_ack: bool,
     pub(super) exclusive: bool,
     pub(super) priority: i64,
@@ -108,7 +106,6 @@ impl Broker {
         let consumer = Consumer {
             queue: queue_key,
             channel: consume.channel,
-            tag: consume.tag.clone(),
             no_ack: consume.no_ack,
             exclusive: consume.exclusive,
             priority,
@@ -190,7 +187,6 @@ mod tests {
         let consumer = |_| Consumer {
             queue: QueueKey::MIN,
             channel,
-            tag: ShortStr::default(),
             no_ack: false,
             exclusive: false,
             priority: 0,

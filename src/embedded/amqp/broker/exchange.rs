@@ -3,12 +3,12 @@
 //! The types are direct, fanout, topic and headers; the default exchange is the queues' names themselves. An unknown
 //! type is refused with 503 COMMAND_INVALID, as until RabbitMQ 4.2.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::Broker;
 use super::api::{ExchangeDeclare, ExchangeKey, VhostKey};
 use super::arguments::{same, same_argument, type_name};
-use super::bindings::{Binding, BindingId};
+use super::bindings::BindingId;
 use super::headers::Pattern;
 use super::name::ShortStr;
 use super::refusal::Refusal;
@@ -27,7 +27,7 @@ pub(crate) struct Exchange {
     pub(super) arguments: Table,
     pub(super) alternate: Option<ShortStr>,
     /// All bindings that start here.
-    pub(super) bindings: BTreeMap<BindingId, Binding>,
+    pub(super) bindings: BTreeSet<BindingId>,
     /// Exchanges with bindings that end here, and how many.
     pub(super) sources: BTreeMap<ExchangeKey, usize>,
     pub(super) router: Router,
@@ -146,7 +146,7 @@ impl Broker {
             internal: declare.internal,
             arguments: declare.arguments.clone(),
             alternate,
-            bindings: BTreeMap::new(),
+            bindings: BTreeSet::new(),
             sources: BTreeMap::new(),
             router,
         };
@@ -241,7 +241,7 @@ impl Broker {
             vhost.exchanges.remove(&exchange.name);
             vhost.bindings = vhost.bindings.saturating_sub(exchange.bindings.len());
         }
-        for id in std::mem::take(&mut exchange.bindings).into_keys() {
+        for id in std::mem::take(&mut exchange.bindings) {
             self.forget_source(id.target, key);
         }
         self.remove_bindings_to(Target::Exchange(key), exchange.sources.into_keys());
@@ -267,7 +267,7 @@ impl Exchange {
             internal: false,
             arguments: Table::new(),
             alternate: None,
-            bindings: BTreeMap::new(),
+            bindings: BTreeSet::new(),
             sources: BTreeMap::new(),
             router: Router::Fanout(Targets::default()),
         }

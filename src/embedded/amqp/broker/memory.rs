@@ -22,20 +22,4 @@ impl Broker {
             self.events.push_back(Event::Memory { alarm });
         }
     }
-
-    /// Whether publishers are to be blocked for want of memory.
-    pub(crate) const fn memory_alarm(&self) -> bool {
-        self.memory.alarm
-    }
-
-    /// Bytes of all messages that stand in queues, as the limit counts them.
-    pub(crate) const fn memory_used(&self) -> u64 {
-        self.memory.used
-    }
-
-    /// Another limit; 0 blocks publishers whatever there is.
-    pub(crate) fn set_memory_limit(&mut self, limit: u64) {
-        self.settings.memory_limit = limit;
-        self.check_memory();
-    }
 }

@@ -259,7 +259,7 @@ impl Broker {
         queue.ready.front()?;
         let consumer_key = queue.rotation.next()?;
         let consumer = self.consumers.get(consumer_key)?;
-        let (channel, tag) = (consumer.channel, consumer.tag.clone());
+        let channel = consumer.channel;
         let to = (!consumer.no_ack).then_some(channel);
         let entry = queue.ready.pop()?;
         let unset = queue.timer.is_none();
@@ -268,7 +268,7 @@ impl Broker {
             self.set_timer(key);
         }
         self.check_memory();
-        Some(Event::Deliver { consumer: consumer_key, channel, tag, delivery })
+        Some(Event::Deliver { consumer: consumer_key, channel, delivery })
     }
 
     /// What becomes of a delivered message. Does nothing if it is settled already or its queue is gone.

@@ -47,18 +47,19 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 pub(crate) use api::{
-    BindingSpec, Cancelled, ChannelId, Consume, ConsumerKey, Delivery, Event, ExchangeDeclare, Fetched, Held,
-    Published, QueueDeclare, QueueKey, QueueOk, Settle, VhostKey,
+    BindingSpec, ChannelId, Consume, ConsumerKey, Delivery, Event, ExchangeDeclare, Held, QueueDeclare,
+    Settle, VhostKey,
 };
 pub(crate) use message::Message;
 pub(crate) use name::ShortStr;
 pub(crate) use refusal::Refusal;
 pub(crate) use settings::{Settings, User};
-pub(crate) use view::{BindingView, Depth, ExchangeView, QueueView};
+
+use api::QueueKey;
+use slab::Slab;
 
 use crate::embedded::ConnectionId;
 use crate::embedded::machine::Clock;
-use slab::Slab;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -111,11 +112,6 @@ impl Broker {
         }
         broker.check_memory();
         broker
-    }
-
-    /// What was set.
-    pub(crate) const fn settings(&self) -> &Settings {
-        &self.settings
     }
 }
 

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::Broker;
-use super::api::{Cancelled, ConsumerKey, Event, ExchangeKey, QueueDeclare, QueueKey, QueueOk, VhostKey};
+use super::api::{ConsumerKey, Event, ExchangeKey, QueueDeclare, QueueKey, QueueOk, VhostKey};
 use super::arguments::{self, Options};
 use super::consumers::Rotation;
 use super::exchange::not_reserved;
@@ -341,13 +341,7 @@ impl Broker {
         }
         for consumer in std::mem::take(&mut queue.consumers) {
             if let Some(gone) = self.consumers.remove(consumer) {
-                let (channel, tag) = (gone.channel, gone.tag);
-                self.events.push_back(Event::Cancelled {
-                    consumer,
-                    channel,
-                    tag,
-                    why: Cancelled::QueueDeleted,
-                });
+                self.events.push_back(Event::Cancelled { consumer, channel: gone.channel });
             }
         }
         self.remove_bindings_to(Target::Queue(key), queue.sources.into_keys());

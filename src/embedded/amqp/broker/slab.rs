@@ -14,6 +14,7 @@ pub(crate) struct Key<T> {
 
 impl<T> Key<T> {
     /// Before every other in their order.
+    #[cfg(test)]
     pub(super) const MIN: Self = Self { index: 0, generation: 0, of: PhantomData };
 
     const fn pair(self) -> (u32, u32) {
@@ -72,6 +73,7 @@ impl<T> Slab<T> {
         Self { places: Vec::new(), free: Vec::new() }
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.places.len() - self.free.len()
     }

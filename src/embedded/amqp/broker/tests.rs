@@ -17,6 +17,10 @@ mod declare;
 mod model;
 mod queues;
 mod routing;
+mod view;
+
+use api::{Published, QueueOk};
+use view::QueueView;
 
 const ME: ConnectionId = ConnectionId(1);
 const OTHER: ConnectionId = ConnectionId(2);
@@ -26,6 +30,7 @@ struct Bench {
     broker: Broker,
     vhost: VhostKey,
     now: Instant,
+    tags: BTreeMap<ConsumerKey, String>,
 }
 
 /// A message as a client sees it.
@@ -83,7 +88,7 @@ impl Bench {
         let clock = Clock { at: now, wall: Timestamp(1_700_000_000_000) };
         let broker = Broker::new(settings, clock);
         let vhost = broker.open_vhost(b"guest", b"/").unwrap();
-        Self { broker, vhost, now }
+        Self { broker, vhost, now, tags: BTreeMap::new() }
     }
 
     fn declare(&mut self, name: &str, arguments: Table) -> Result<QueueOk, Refusal> {
@@ -170,18 +175,23 @@ impl Bench {
         let consume = Consume {
             queue: queue.as_bytes(),
             channel: channel(ME),
-            tag: tag.into(),
             no_ack: false,
             exclusive: false,
             arguments,
             ready: true,
         };
-        self.broker.add_consumer(self.vhost, &consume, self.now)
+        let key = self.broker.add_consumer(self.vhost, &consume, self.now)?;
+        self.tags.insert(key, tag.to_owned());
+        Ok(key)
     }
 
     /// All events now: `tag:body` for deliveries.
     fn events(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.broker.poll_event(self.now)).map(|event| shown(&event)).collect()
+        std::iter::from_fn(|| self.broker.poll_event(self.now))
+            .collect::<Vec<_>>()
+            .iter()
+            .map(|event| self.shown(event))
+            .collect()
     }
 
     /// Lets time pass; timers fire when they are due.
@@ -209,14 +219,17 @@ impl Bench {
     }
 }
 
-fn shown(event: &Event) -> String {
-    match event {
-        Event::Deliver { tag, delivery, .. } => {
-            let again = if delivery.redelivered { " again" } else { "" };
-            format!("{tag}:{}{again}", String::from_utf8_lossy(&delivery.message.body))
+impl Bench {
+    fn shown(&self, event: &Event) -> String {
+        match event {
+            Event::Deliver { consumer, delivery, .. } => {
+                let tag = &self.tags[consumer];
+                let again = if delivery.redelivered { " again" } else { "" };
+                format!("{tag}:{}{again}", String::from_utf8_lossy(&delivery.message.body))
+            }
+            Event::Cancelled { consumer, .. } => format!("{} cancelled", self.tags[consumer]),
+            Event::ConsumerTimeout { refusal, .. } => refusal.text.clone(),
+            Event::Memory { alarm } => format!("memory alarm {alarm}"),
         }
-        Event::Cancelled { tag, why, .. } => format!("{tag} cancelled: {why:?}"),
-        Event::ConsumerTimeout { refusal, .. } => refusal.text.clone(),
-        Event::Memory { alarm } => format!("memory alarm {alarm}"),
     }
 }

@@ -36,7 +36,6 @@ pub(super) struct Outstanding {
     oldest: u32,
     newest: u32,
     len: usize,
-    bytes: u64,
     /// Tells the uses of a slot apart, also after the slots were given up.
     serial: u32,
 }
@@ -46,16 +45,11 @@ const SPARE: usize = 1024;
 
 impl Outstanding {
     pub(super) const fn new() -> Self {
-        Self { slots: Vec::new(), free: NONE, oldest: NONE, newest: NONE, len: 0, bytes: 0, serial: 0 }
+        Self { slots: Vec::new(), free: NONE, oldest: NONE, newest: NONE, len: 0, serial: 0 }
     }
 
     pub(super) const fn len(&self) -> usize {
         self.len
-    }
-
-    /// The bytes of all bodies.
-    pub(super) const fn bytes(&self) -> u64 {
-        self.bytes
     }
 
     fn slot(&mut self, at: u32) -> Option<&mut Slot> {
@@ -66,7 +60,6 @@ impl Outstanding {
     pub(super) fn insert(&mut self, item: Unsettled) -> (u32, u32) {
         self.serial = self.serial.wrapping_add(1);
         self.len += 1;
-        self.bytes += item.entry.message.body.len() as u64;
         let (serial, before) = (self.serial, self.newest);
         let slot = Slot { serial, before, after: NONE, item: Some(item) };
         let at = self.free;
@@ -104,7 +97,6 @@ impl Outstanding {
             None => self.newest = before,
         }
         self.len -= 1;
-        self.bytes -= item.entry.message.body.len() as u64;
         if self.len == 0 && self.slots.len() > SPARE {
             let serial = self.serial;
             *self = Self { serial, ..Self::new() };

@@ -165,7 +165,6 @@ pub(super) fn consume(cx: &mut Cx<'_>, channel: &mut Channel, m: basic::Consume<
     let consume = Consume {
         queue: &consumer.queue,
         channel: cx.channel_id(channel),
-        tag: tag.clone(),
         no_ack,
         exclusive: m.flags.has(basic::Consume::EXCLUSIVE),
         arguments: arguments(m.arguments)?,

@@ -53,7 +53,7 @@ fn a_consumer_that_fills_up_between_two_deliveries_gets_no_more() {
     let key = b.consume("q", "a");
     let now = b.now;
     let first = b.broker.poll_event(now).unwrap();
-    assert_eq!(shown(&first), "a:1");
+    assert_eq!(b.shown(&first), "a:1");
     b.broker.set_ready(key, false);
     assert!(b.broker.poll_event(now).is_none());
     assert_eq!(b.view("q").messages_ready, 2);
