@@ -39,6 +39,8 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 const CLOSING: Duration = Duration::from_secs(30);
 /// After an error in the framing nothing can be understood any more: the socket is closed after so long.
 const DEAF: Duration = Duration::from_secs(3);
+/// Bodies from this size on are not copied out of the input.
+const TAKEN: usize = 16 * 1024;
 /// Unsent bytes at which consumers get no more.
 pub(super) const CONGESTED: usize = 1024 * 1024;
 /// Unsent bytes at which no more is read.
@@ -95,6 +97,8 @@ pub(super) struct Link {
     pub(super) decided: Option<Decided>,
     /// Reading is over: whatever comes is dropped.
     deaf: bool,
+    /// Publishes were accepted that are not confirmed yet.
+    pub(super) confirms_due: bool,
     /// What is to be done once the request in hand is answered.
     pub(super) after: Option<After>,
     /// To be cut at once.
@@ -107,6 +111,8 @@ pub(super) struct Link {
     heard: bool,
     said: bool,
     silent: u8,
+    /// What leaves next is a heartbeat, which does not count.
+    beating: bool,
     /// The driver was told to look at it.
     pub(super) woken: bool,
     /// The driver was told that there is nothing to send: it does not ask again by itself.
@@ -180,6 +186,7 @@ impl Connection {
             stalled: None,
             decided: None,
             deaf: false,
+            confirms_due: false,
             after: None,
             reset: false,
             deadline: now.checked_add(HANDSHAKE),
@@ -187,6 +194,7 @@ impl Connection {
             heard: false,
             said: false,
             silent: 0,
+            beating: false,
             woken: false,
             idle: true,
             armed: None,
@@ -442,8 +450,12 @@ impl Connection {
                 return result;
             }
         };
-        // A body that comes in one frame is taken as it lies there.
-        let body = if head.size as u64 == header.size {
+        let body = if head.size as u64 == header.size && head.size < TAKEN {
+            let body = bytes::Bytes::copy_from_slice(payload.0);
+            input.advance(head.len().min(input.len()));
+            body
+        } else if head.size as u64 == header.size {
+            // A large body that comes in one frame is taken as it lies there.
             let frame = take_frame(input, head.len());
             frame.slice(frame::HEAD..frame::HEAD + head.size)
         } else {
@@ -615,6 +627,9 @@ impl Connection {
     /// The confirms of what was published since the last time.
     #[inline]
     pub(super) fn flush_confirms(&mut self) {
+        if !std::mem::take(&mut self.link.confirms_due) {
+            return;
+        }
         for channel in self.channels.values_mut() {
             channel.flush_confirms(&mut self.link);
         }
@@ -635,7 +650,9 @@ impl Connection {
 
     /// Output has left: whether input is taken again.
     pub(super) fn left(&mut self, core: &mut Core) -> bool {
-        self.link.said = true;
+        if !std::mem::take(&mut self.link.beating) {
+            self.link.said = true;
+        }
         if self.link.congested {
             self.check_congestion(core);
         }
@@ -703,6 +720,7 @@ impl Connection {
         }
         if !std::mem::take(&mut link.said) && link.out.unsent() == 0 {
             link.out.tail().extend_from_slice(&HEARTBEAT_FRAME);
+            link.beating = true;
         }
         Self::start_heartbeat(link, now);
     }

@@ -70,8 +70,12 @@ pub(super) fn write<'a, M: Method<'a>>(
     let mut at = 0;
     while at < body.len() {
         let end = body.len().min(at + most);
-        Head { kind: BODY, channel, size: end - at }.write(out.tail());
-        out.push(body.slice(at..end));
+        let tail = out.tail();
+        Head { kind: BODY, channel, size: end - at }.write(tail);
+        match body.get(at..end) {
+            Some(part) if part.len() < CHUNKED => tail.extend_from_slice(part),
+            _ => out.push(body.slice(at..end)),
+        }
         out.tail().put_u8(END);
         at = end;
     }

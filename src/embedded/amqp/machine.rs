@@ -296,8 +296,12 @@ impl Server {
             link.armed = due;
             self.timers.extend(due.map(|at| (at, id)));
         }
-        let wanted = link.reset || (link.idle && (link.out.unsent() > 0 || link.phase == Phase::Ended));
-        if !link.woken && wanted {
+        let output = link.idle && (link.out.unsent() > 0 || link.phase == Phase::Ended);
+        if output {
+            // From now on the driver asks by itself, whenever its socket can take something.
+            link.idle = false;
+        }
+        if !link.woken && (output || link.reset) {
             link.woken = true;
             self.wakes.push_back(id);
         }
@@ -341,8 +345,9 @@ impl Server {
                     Ok(()) => {
                         if let Some(connection) = self.connections.get_mut(&id.connection) {
                             connection.check_congestion(&mut self.core);
-                            if connection.link.idle && !connection.link.woken {
-                                connection.link.woken = true;
+                            let link = &mut connection.link;
+                            if std::mem::take(&mut link.idle) && !link.woken {
+                                link.woken = true;
                                 self.wakes.push_back(id.connection);
                             }
                         }

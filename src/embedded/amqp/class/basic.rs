@@ -4,6 +4,7 @@
 //! |---|---|
 //! | publish | `immediate` is refused (540), as RabbitMQ does since 3.0 |
 //! | consume | `no_local` is taken and has no effect, as with RabbitMQ |
+//! | consume | at most 10,000 on a channel (530, as RabbitMQ where `consumer_max_per_channel` is set) |
 //! | qos | `prefetch_size` must be 0 (540); not global: for consumers to come, and the global one is lifted |
 //! | recover | with requeue only (540) |
 //! | ack, nack, reject | an unknown tag ends the channel (406) |
@@ -20,6 +21,9 @@ use crate::embedded::amqp::wire::method::basic::{
     Reject,
 };
 use crate::embedded::amqp::wire::{Flags, Properties, Short};
+
+/// The most consumers of a channel; some 400 bytes each.
+const MAX_CONSUMERS: usize = 10_000;
 
 /// The method; the message follows.
 pub(super) fn publish(channel: &mut Channel, m: Publish<'_>) {
@@ -70,6 +74,7 @@ pub(in crate::embedded::amqp) fn published(
     let Some(confirms) = &mut channel.confirms else { return Ok(()) };
     if accepted {
         confirms.published += 1;
+        cx.link.confirms_due = true;
     } else {
         channel.flush_confirms(cx.link);
         let Some(confirms) = &mut channel.confirms else { return Ok(()) };
@@ -154,6 +159,10 @@ pub(super) fn get(cx: &mut Cx<'_>, channel: &mut Channel, m: Get<'_>) -> Result<
 pub(super) fn consume(cx: &mut Cx<'_>, channel: &mut Channel, m: basic::Consume<'_>) -> Result<(), Failure> {
     if channel.tags.contains_key(m.tag.0) {
         let text = format!("attempt to reuse consumer tag '{}'", m.tag.lossy());
+        return Err(Refusal::not_allowed(text).into());
+    }
+    if channel.consumers.len() >= MAX_CONSUMERS {
+        let text = format!("reached maximum ({MAX_CONSUMERS}) of consumers per channel");
         return Err(Refusal::not_allowed(text).into());
     }
     let tag = if m.tag.0.is_empty() { cx.core.consumer_tag() } else { ShortStr::new(m.tag.0) };

@@ -5,4 +5,5 @@ mod delivery;
 mod errors;
 mod faults;
 mod life;
+mod model;
 mod publish;

@@ -57,6 +57,8 @@ fn heartbeats_come_when_nothing_else_does() {
     let frame = bed.frame(id).unwrap();
     assert_eq!((frame.kind, frame.channel), (HEARTBEAT, 0));
     bed.raw(id, &HEARTBEAT_FRAME);
+    bed.advance(Duration::from_secs(5));
+    assert_eq!(bed.frame(id).unwrap().kind, HEARTBEAT);
     // What is sent in the meantime is sign enough.
     bed.prefetch(id, 1, false);
     bed.advance(Duration::from_secs(5));
