@@ -148,7 +148,11 @@ impl World {
             }
             Step::Cancel if self.clients[at].consumes => {
                 self.clients[at].consumes = false;
-                self.bed.send(id, 1, Request::BasicCancel(basic::Cancel { tag: "t".into(), flags: Flags(0) }));
+                self.bed.send(
+                    id,
+                    1,
+                    Request::BasicCancel(basic::Cancel { tag: "t".into(), flags: Flags(0) }),
+                );
                 self.bed.expect(id, 1, &basic::CancelOk { tag: "t".into() });
             }
             Step::Get => {
