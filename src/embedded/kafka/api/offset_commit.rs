@@ -35,7 +35,8 @@ impl Api for OffsetCommitRequest {
     ];
 
     fn handle(self, cluster: &mut Cluster, context: &Context) -> Reply<OffsetCommitResponse> {
-        if let Err(code) = cluster.check_group(context, &self.group_id) {
+        // The empty name is a group here, as at the real broker.
+        if let Err(code) = cluster.check_coordinator(context, Coordinated::Group, &self.group_id) {
             return Reply::Now(self.refuse(code, context.version));
         }
         let asker = Asker {

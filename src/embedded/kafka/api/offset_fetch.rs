@@ -14,7 +14,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::{Api, Code, Context, Field, Reply, Shape, always, since};
 use crate::embedded::kafka::cluster::Cluster;
-use crate::embedded::kafka::groups::{Asker, Offsets};
+use crate::embedded::kafka::groups::{Asker, Coordinated, Offsets};
 
 impl Api for OffsetFetchRequest {
     const SERVED: RangeInclusive<i16> = 1..=9;
@@ -116,7 +116,7 @@ fn fetch(
     wanted: Option<Wanted>,
     stable: bool,
 ) -> Result<Vec<(StrBytes, Vec<Found>)>, Code> {
-    cluster.check_group(context, group)?;
+    cluster.check_coordinator(context, Coordinated::Group, group)?;
     let offsets = cluster.groups.offsets(group, asker)?;
     let wanted = match (wanted, offsets) {
         (Some(wanted), _) => wanted,
