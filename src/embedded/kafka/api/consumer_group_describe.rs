@@ -62,8 +62,9 @@ fn described(cluster: &Cluster, id: &GroupId, consumer: &Consumer, version: i16)
             .with_client_id(m.client_id.clone())
             .with_client_host(m.client_host.clone())
             .with_subscribed_topic_names(m.names.iter().map(|name| TopicName(name.clone())).collect())
-            .with_subscribed_topic_regex(m.regex.clone())
-            .with_assignment(assignment(cluster, m.assigned()))
+            // Where there is none, the real broker says an empty one.
+            .with_subscribed_topic_regex(Some(m.regex.clone().unwrap_or_default()))
+            .with_assignment(assignment(cluster, m.owned()))
             .with_target_assignment(assignment(cluster, consumer.target(member_id)))
             // A member of the consumer's protocol; version 0 does not tell.
             .with_member_type(if version >= 1 { 1 } else { -1 })

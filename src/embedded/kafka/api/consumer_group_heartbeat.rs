@@ -80,6 +80,7 @@ impl Heartbeat for ConsumerGroupHeartbeatRequest {
             topics.iter().flat_map(|t| t.partitions.iter().map(|p| (t.topic_id, *p))).collect()
         });
         let beat = Beat {
+            group: own(&self.group_id),
             member,
             epoch: self.member_epoch,
             instance: self.instance_id.as_ref().map(own),

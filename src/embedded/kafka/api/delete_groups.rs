@@ -7,6 +7,7 @@ use kafka_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse, GroupI
 
 use super::{Api, Code, Context, Field, Reply, Shape, always};
 use crate::embedded::kafka::cluster::Cluster;
+use crate::embedded::kafka::groups::Coordinated;
 
 impl Api for DeleteGroupsRequest {
     const SERVED: RangeInclusive<i16> = 0..=2;
@@ -14,7 +15,8 @@ impl Api for DeleteGroupsRequest {
 
     fn handle(self, cluster: &mut Cluster, context: &Context) -> Reply<DeleteGroupsResponse> {
         let results = self.groups_names.iter().map(|group| {
-            let done = cluster.check_group(context, group).and_then(|()| cluster.groups.delete(group));
+            let here = cluster.check_coordinator(context, Coordinated::Group, group);
+            let done = here.and_then(|()| cluster.groups.delete(group));
             result(group, done.err())
         });
         Reply::Now(DeleteGroupsResponse::default().with_results(results.collect()))

@@ -4,14 +4,13 @@
 
 use std::ops::RangeInclusive;
 
-use bytes::Bytes;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
 use kafka_protocol::protocol::StrBytes;
 
 use super::{Api, Code, Context, Field, Reply, Shape, always, since};
 use crate::embedded::kafka::cluster::Cluster;
-use crate::embedded::kafka::groups::{Classic, Members, State};
+use crate::embedded::kafka::groups::{Classic, Coordinated, Members, State};
 
 impl Api for DescribeGroupsRequest {
     const SERVED: RangeInclusive<i16> = 0..=6;
@@ -19,7 +18,7 @@ impl Api for DescribeGroupsRequest {
 
     fn handle(self, cluster: &mut Cluster, context: &Context) -> Reply<DescribeGroupsResponse> {
         let groups = self.groups.iter().map(|id| {
-            if let Err(code) = cluster.check_group(context, id) {
+            if let Err(code) = cluster.check_coordinator(context, Coordinated::Group, id) {
                 return refused(id, code, context.version);
             }
             match cluster.groups.get(id).map(|group| &group.members) {
@@ -61,7 +60,7 @@ fn dead(id: &GroupId, why: &str, version: i16) -> DescribedGroup {
 }
 
 fn described(id: &GroupId, classic: &Classic, version: i16) -> DescribedGroup {
-    // What members said and got is told only while it stands.
+    // What members said is told only while it stands.
     let protocol = classic.protocol().filter(|_| classic.state() == State::Stable);
     let members = classic.members().map(|(member_id, m)| {
         DescribedGroupMember::default()
@@ -70,7 +69,7 @@ fn described(id: &GroupId, classic: &Classic, version: i16) -> DescribedGroup {
             .with_client_id(m.client_id.clone())
             .with_client_host(m.client_host.clone())
             .with_member_metadata(protocol.map(|p| m.metadata(p)).unwrap_or_default())
-            .with_member_assignment(protocol.map_or_else(Bytes::new, |_| m.assignment.clone()))
+            .with_member_assignment(m.assignment.clone())
     });
     DescribedGroup::default()
         .with_group_id(id.clone())

@@ -35,7 +35,7 @@ impl Api for OffsetCommitRequest {
     ];
 
     fn handle(self, cluster: &mut Cluster, context: &Context) -> Reply<OffsetCommitResponse> {
-        // The empty name is a group here, as at the real broker.
+        // A group without a name may have offsets, as in the real broker.
         if let Err(code) = cluster.check_coordinator(context, Coordinated::Group, &self.group_id) {
             return Reply::Now(self.refuse(code, context.version));
         }

@@ -51,6 +51,7 @@ pub(in crate::embedded::kafka) trait Catalog {
 /// A member's heartbeat. What is `None` is as it was.
 #[derive(Debug, Clone, Default)]
 pub(in crate::embedded::kafka) struct Beat {
+    pub(in crate::embedded::kafka) group: StrBytes,
     pub(in crate::embedded::kafka) member: StrBytes,
     /// 0 to join, [`LEAVE`], [`LEAVE_STATIC`], else the epoch that it has.
     pub(in crate::embedded::kafka) epoch: i32,
@@ -120,8 +121,13 @@ pub(in crate::embedded::kafka) struct Member {
 }
 
 impl Member {
-    /// What it has.
-    pub(in crate::embedded::kafka) fn assigned(&self) -> impl Iterator<Item = (Uuid, i32)> {
+    /// What it has, with what it has not let go of yet.
+    pub(in crate::embedded::kafka) fn owned(&self) -> impl Iterator<Item = (Uuid, i32)> {
+        self.assigned.keys().chain(&self.revoking).copied()
+    }
+
+    /// What it has and may keep.
+    fn assigned(&self) -> impl Iterator<Item = (Uuid, i32)> {
         self.assigned.keys().copied()
     }
 
@@ -140,7 +146,7 @@ struct Pattern {
 }
 
 /// The members of a consumer group.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::embedded::kafka) struct Consumer {
     epoch: i32,
     /// Of the target.
@@ -158,6 +164,26 @@ pub(in crate::embedded::kafka) struct Consumer {
     seen: Option<u64>,
     sessions: BTreeSet<(Instant, StrBytes)>,
     revocations: BTreeSet<(Instant, StrBytes)>,
+}
+
+impl Default for Consumer {
+    fn default() -> Self {
+        Self {
+            // As the real broker: a group is made at epoch 1, its first member raises that.
+            epoch: 1,
+            target_epoch: 0,
+            target: BTreeMap::new(),
+            target_assignor: Assignor::default(),
+            members: BTreeMap::new(),
+            statics: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            patterns: BTreeMap::new(),
+            topics: BTreeMap::new(),
+            seen: None,
+            sessions: BTreeSet::new(),
+            revocations: BTreeSet::new(),
+        }
+    }
 }
 
 impl Consumer {
@@ -327,7 +353,7 @@ impl Consumer {
         let Some(member) = self.members.get(id) else {
             return Err(Refused::new(
                 Code::UnknownMemberId,
-                format!("Member {id} is not a member of the group."),
+                format!("Member {id} is not a member of group {}.", beat.group),
             ));
         };
         if beat.epoch == member.epoch {
@@ -422,7 +448,11 @@ impl Consumer {
         // A topic is matched as a whole.
         let regex =
             RegexBuilder::new(&format!("^(?:{})$", pattern.as_str())).size_limit(REGEX_MEMORY).build();
-        let regex = regex.map_err(|e| refused(e.to_string()))?;
+        let regex = regex.map_err(|e| {
+            // The last line says why, those before it show where.
+            let said = e.to_string();
+            refused(said.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned())
+        })?;
         self.patterns.insert(pattern.clone(), Pattern { regex, topics: BTreeSet::new() });
         self.seen = None;
         Ok(())
@@ -577,7 +607,7 @@ impl Consumer {
         if !self.members.contains_key(id) {
             return Err(Refused::new(
                 Code::UnknownMemberId,
-                format!("Member {id} is not a member of the group."),
+                format!("Member {id} is not a member of group {}.", beat.group),
             ));
         }
         if beat.epoch == LEAVE_STATIC {
@@ -624,8 +654,6 @@ impl Consumer {
         self.seen = None;
         if self.members.is_empty() {
             self.topics.clear();
-            // There is nothing to assign.
-            self.target_epoch = self.epoch;
         }
         true
     }

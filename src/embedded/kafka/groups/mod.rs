@@ -483,6 +483,7 @@ impl Groups {
             return Err(Refused::new(Code::GroupMaxSizeReached, "The groups have no memory left."));
         }
         let joins = beat.epoch == 0;
+        let missing = if beat.epoch < 0 { "Group" } else { "Consumer group" };
         let fresh = !self.groups.contains_key(id);
         if joins {
             self.create(id, at).map_err(|code| Refused::new(code, "There is no room for another group."))?;
@@ -501,7 +502,7 @@ impl Groups {
             }
         });
         let result = result.unwrap_or_else(|| {
-            Err(Refused::new(Code::GroupIdNotFound, format!("Consumer group {id} not found.")))
+            Err(Refused::new(Code::GroupIdNotFound, format!("{missing} {id} not found.")))
         });
         if fresh && result.is_err() {
             self.forget(id);
@@ -530,6 +531,8 @@ impl Groups {
                 consumer.check_commit(asker, offsets.iter().map(|o| (o.topic.clone(), o.partition)))
             }
             None if asker.generation < 0 => self.create(id, at).map(|()| Vec::new()),
+            // Version 9 is of clients that know of epochs.
+            None if asker.version >= 9 && !asker.transactional => Err(Code::GroupIdNotFound),
             None => Err(Code::IllegalGeneration),
         }
     }

@@ -371,3 +371,98 @@ fn another_broker_than_the_coordinator_says_so_and_a_moved_group_keeps_its_membe
     assert_eq!(name(bed.call(right, 4, &beat(&id, 1)).error_code), Some(Code::NotCoordinator));
     assert_eq!(bed.call(wrong, 4, &beat(&id, 1)).error_code, 0);
 }
+
+fn place(offset: i64) -> Vec<super::Offered> {
+    #[allow(clippy::disallowed_methods, reason = "a time that nothing depends on")]
+    let at = std::time::Instant::now();
+    let committed = super::Committed { offset, leader_epoch: -1, metadata: text("m"), at };
+    vec![super::Offered { topic: text("t"), partition: 1, committed }]
+}
+
+#[test]
+fn offsets_of_a_transaction_count_when_it_commits_and_in_the_order_in_which_they_came() {
+    let mut bed = bed();
+    let c = bed.connect(1);
+    let at = super::Moment { node: NodeId(1), now: bed.now };
+    let asker = super::Asker { generation: -1, transactional: true, ..super::Asker::default() };
+    let stage = |bed: &mut Bed, producer: i64, offset: i64| {
+        bed.cluster.groups.stage_offsets(&text("g"), &asker, producer, place(offset), at).unwrap();
+    };
+    stage(&mut bed, 7, 5);
+    assert_eq!(committed(&mut bed, c, true), (-1, Some(Code::UnstableOffsetCommit)));
+    assert_eq!(committed(&mut bed, c, false), (-1, None));
+    bed.cluster.groups.complete_transaction(&text("g"), 8, true);
+    assert_eq!(committed(&mut bed, c, true), (-1, Some(Code::UnstableOffsetCommit)), "of another producer");
+    bed.cluster.groups.complete_transaction(&text("g"), 7, true);
+    assert_eq!(committed(&mut bed, c, true), (5, None));
+    stage(&mut bed, 7, 9);
+    bed.cluster.groups.complete_transaction(&text("g"), 7, false);
+    assert_eq!(committed(&mut bed, c, true), (5, None));
+    // A plain commit after the staging stands, though the transaction ends later.
+    stage(&mut bed, 7, 20);
+    bed.call(c, 9, &commit(-1, "", 10));
+    bed.cluster.groups.complete_transaction(&text("g"), 7, true);
+    assert_eq!(committed(&mut bed, c, true), (10, None));
+}
+
+#[test]
+fn memory_of_all_groups_is_bounded_and_comes_back_when_they_go() {
+    let mut settings = Settings::default();
+    settings.groups.memory_limit = 100_000;
+    settings.groups.max_groups = 20;
+    let mut bed = Bed::new(1, settings);
+    bed.cluster.create_topic(&Topic::new("t").unwrap(), 50).unwrap();
+    let c = bed.connect(1);
+    let metadata = text(&"x".repeat(4000));
+    let mut first_refusal = None;
+    for p in 0..50 {
+        let mut request = commit(-1, "", 1);
+        request.topics[0].partitions[0].partition_index = p;
+        request.topics[0].partitions[0].committed_metadata = Some(metadata.clone());
+        if let Some(code) = error(&bed.call(c, 9, &request)) {
+            assert_eq!(code, Code::InvalidCommitOffsetSize);
+            first_refusal.get_or_insert(p);
+        }
+    }
+    assert!((20..26).contains(&first_refusal.unwrap()), "{first_refusal:?}");
+    let now = bed.now;
+    bed.cluster.delete_topic("t", now);
+    bed.advance(Duration::from_secs(3600));
+    assert_eq!(bed.cluster.groups.bytes, 0, "everything is gone");
+    let mut refused = 0;
+    for n in 0..30 {
+        let answer = bed.call(c, 3, &join("", None).with_group_id(GroupId(text(&format!("g{n}")))));
+        refused += usize::from(name(answer.error_code) == Some(Code::GroupMaxSizeReached));
+    }
+    assert_eq!(refused, 10);
+}
+
+#[test]
+fn when_the_coordinator_dies_who_waits_is_told_and_the_group_goes_on_elsewhere() {
+    let mut bed = Bed::new(2, Settings::default());
+    bed.cluster.create_topic(&Topic::new("t").unwrap(), 4).unwrap();
+    let any = bed.connect(1);
+    let find = FindCoordinatorRequest::default().with_coordinator_keys(vec![text("g")]);
+    let home = bed.call(any, 6, &find).coordinators[0].node_id.0;
+    let other = 3 - home;
+    let a = bed.connect(home);
+    let first = new_id(&mut bed, a);
+    bed.call(a, 9, &join(&first, None));
+    bed.call(a, 5, &sync(&first, 1, &[(&first, "all")]));
+    assert_eq!(error(&bed.call(a, 9, &commit(1, &first, 5))), None);
+    let now = bed.now;
+    bed.cluster.kill(NodeId(home), now);
+    // Nobody's session runs out because of it.
+    bed.advance(Duration::from_secs(9));
+    let a = bed.connect(other);
+    assert_eq!(bed.call(a, 6, &find).coordinators[0].node_id.0, other);
+    assert_eq!(bed.call(a, 4, &beat(&first, 1)).error_code, 0);
+    assert_eq!(committed(&mut bed, a, true), (5, None));
+    // With all brokers dead, time stands still for groups.
+    bed.cluster.kill(NodeId(other), now);
+    bed.advance(Duration::from_secs(3600));
+    let now = bed.now;
+    bed.cluster.revive(NodeId(other), now);
+    let a = bed.connect(other);
+    assert_eq!(bed.call(a, 4, &beat(&first, 1)).error_code, 0);
+}

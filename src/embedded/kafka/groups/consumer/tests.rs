@@ -103,23 +103,23 @@ fn numbers(assignment: &Option<BTreeSet<Place>>) -> Vec<i32> {
 fn a_partition_is_given_only_when_its_former_owner_has_let_go() {
     let mut g = Group::new(&[("t", 4)]);
     let a = g.beat(joining("a", &["t"])).unwrap();
-    assert_eq!((a.epoch, numbers(&a.assignment)), (1, vec![0, 1, 2, 3]));
+    assert_eq!((a.epoch, numbers(&a.assignment)), (2, vec![0, 1, 2, 3]));
     assert_eq!(g.consumer.state(), "Stable");
     let all = a.assignment.unwrap();
     // The newcomer gets nothing yet, at the new epoch.
     let b = g.beat(joining("b", &["t"])).unwrap();
-    assert_eq!((b.epoch, numbers(&b.assignment)), (2, vec![]));
+    assert_eq!((b.epoch, numbers(&b.assignment)), (3, vec![]));
     assert_eq!(g.consumer.state(), "Reconciling");
     // The first is told to let go of two, and stays at its epoch while it has not.
-    let told = g.beat(beat("a", 1, Some(&all))).unwrap();
-    assert_eq!((told.epoch, numbers(&told.assignment)), (1, vec![0, 1]));
-    assert_eq!(g.beat(beat("a", 1, Some(&all))).unwrap().assignment, None);
-    assert_eq!(g.beat(beat("b", 2, None)).unwrap().assignment, None);
+    let told = g.beat(beat("a", 2, Some(&all))).unwrap();
+    assert_eq!((told.epoch, numbers(&told.assignment)), (2, vec![0, 1]));
+    assert_eq!(g.beat(beat("a", 2, Some(&all))).unwrap().assignment, None);
+    assert_eq!(g.beat(beat("b", 3, None)).unwrap().assignment, None);
     // It has: its epoch goes up, and the newcomer gets the rest.
     let kept = told.assignment.unwrap();
-    assert_eq!(g.beat(beat("a", 1, Some(&kept))).unwrap().epoch, 2);
-    let b = g.beat(beat("b", 2, None)).unwrap();
-    assert_eq!((b.epoch, numbers(&b.assignment)), (2, vec![2, 3]));
+    assert_eq!(g.beat(beat("a", 2, Some(&kept))).unwrap().epoch, 3);
+    let b = g.beat(beat("b", 3, None)).unwrap();
+    assert_eq!((b.epoch, numbers(&b.assignment)), (3, vec![2, 3]));
     assert_eq!(g.consumer.state(), "Stable");
 }
 
@@ -129,15 +129,15 @@ fn a_member_that_does_not_let_go_in_time_is_removed_and_fenced() {
     g.beat(joining("a", &["t"])).unwrap();
     g.beat(joining("b", &["t"])).unwrap();
     let all: BTreeSet<Place> = g.consumer.members[&text("a")].assigned().collect();
-    g.beat(beat("a", 1, Some(&all))).unwrap();
+    g.beat(beat("a", 2, Some(&all))).unwrap();
     for _ in 0..2 {
         g.advance(Duration::from_secs(29));
-        g.beat(beat("a", 1, Some(&all))).unwrap();
-        g.beat(beat("b", 2, None)).unwrap();
+        g.beat(beat("a", 2, Some(&all))).unwrap();
+        g.beat(beat("b", 3, None)).unwrap();
     }
     g.advance(Duration::from_secs(3));
-    assert_eq!(g.beat(beat("a", 1, Some(&all))), Err(Code::UnknownMemberId));
-    assert_eq!(numbers(&g.beat(beat("b", 2, None)).unwrap().assignment), [0, 1]);
+    assert_eq!(g.beat(beat("a", 2, Some(&all))), Err(Code::UnknownMemberId));
+    assert_eq!(numbers(&g.beat(beat("b", 3, None)).unwrap().assignment), [0, 1]);
 }
 
 #[test]
@@ -145,11 +145,11 @@ fn a_silent_member_is_removed_after_the_session_timeout() {
     let mut g = Group::new(&[("t", 2)]);
     g.beat(joining("a", &["t"])).unwrap();
     g.advance(Duration::from_secs(44));
-    g.beat(beat("a", 1, None)).unwrap();
+    g.beat(beat("a", 2, None)).unwrap();
     g.advance(Duration::from_secs(44));
-    assert_eq!(g.beat(beat("a", 1, None)).map(|b| b.epoch), Ok(1));
+    assert_eq!(g.beat(beat("a", 2, None)).map(|b| b.epoch), Ok(2));
     g.advance(Duration::from_secs(45));
-    assert_eq!(g.beat(beat("a", 1, None)), Err(Code::UnknownMemberId));
+    assert_eq!(g.beat(beat("a", 2, None)), Err(Code::UnknownMemberId));
     assert_eq!(g.consumer.state(), "Empty");
 }
 
@@ -157,17 +157,17 @@ fn a_silent_member_is_removed_after_the_session_timeout() {
 fn wrong_epochs_are_fenced_but_for_the_one_before_whose_answer_was_lost() {
     let mut g = Group::new(&[("t", 2)]);
     g.beat(joining("a", &["t"])).unwrap();
-    assert_eq!(g.beat(beat("a", 7, None)), Err(Code::FencedMemberEpoch));
+    assert_eq!(g.beat(beat("a", 8, None)), Err(Code::FencedMemberEpoch));
     g.topics.set("t", 3);
-    assert_eq!(g.beat(beat("a", 1, None)).unwrap().epoch, 2);
+    assert_eq!(g.beat(beat("a", 2, None)).unwrap().epoch, 3);
     // The answer was lost: it says epoch 1 again, with what it had.
     let had: BTreeSet<Place> = [(g.topics.topics["t"].0, 0), (g.topics.topics["t"].0, 1)].into();
-    assert_eq!(g.beat(beat("a", 1, Some(&had))).unwrap().epoch, 2);
-    assert_eq!(g.beat(beat("a", 1, None)), Err(Code::FencedMemberEpoch));
+    assert_eq!(g.beat(beat("a", 2, Some(&had))).unwrap().epoch, 3);
+    assert_eq!(g.beat(beat("a", 2, None)), Err(Code::FencedMemberEpoch));
     g.topics.set("t", 4);
-    g.beat(beat("a", 2, None)).unwrap();
-    assert_eq!(g.beat(beat("a", 1, Some(&had))), Err(Code::FencedMemberEpoch));
-    assert_eq!(g.beat(beat("x", 1, None)), Err(Code::UnknownMemberId));
+    g.beat(beat("a", 3, None)).unwrap();
+    assert_eq!(g.beat(beat("a", 2, Some(&had))), Err(Code::FencedMemberEpoch));
+    assert_eq!(g.beat(beat("x", 2, None)), Err(Code::UnknownMemberId));
 }
 
 #[test]
@@ -177,12 +177,12 @@ fn topics_that_come_or_grow_and_match_are_assigned_at_the_next_heartbeat() {
     assert_eq!(numbers(&g.beat(by_regex).unwrap().assignment), Vec::<i32>::new());
     g.topics.set("logs-1", 2);
     g.topics.set("all-logs-1", 2);
-    let a = g.beat(beat("a", 1, None)).unwrap();
-    assert_eq!((a.epoch, numbers(&a.assignment)), (2, vec![0, 1]));
+    let a = g.beat(beat("a", 2, None)).unwrap();
+    assert_eq!((a.epoch, numbers(&a.assignment)), (3, vec![0, 1]));
     g.topics.set("logs-1", 3);
-    assert_eq!(numbers(&g.beat(beat("a", 2, None)).unwrap().assignment), [0, 1, 2]);
+    assert_eq!(numbers(&g.beat(beat("a", 3, None)).unwrap().assignment), [0, 1, 2]);
     g.topics.set("other", 5);
-    assert_eq!(g.beat(beat("a", 3, None)).unwrap().epoch, 3);
+    assert_eq!(g.beat(beat("a", 4, None)).unwrap().epoch, 4);
     let broken = Beat { names: None, regex: Some(text("logs-(")), ..joining("b", &[]) };
     assert_eq!(g.beat(broken), Err(Code::InvalidRegularExpression));
     assert_eq!(g.consumer.members.len(), 1);
@@ -196,18 +196,18 @@ fn a_static_member_that_left_for_now_gets_its_partitions_back_under_a_new_id() {
     g.beat(joining("b", &["t"])).unwrap();
     assert_eq!(g.beat(fixed("c")), Err(Code::UnreleasedInstanceId));
     let all = first.assignment.unwrap();
-    let told = g.beat(Beat { instance: Some(text("i")), ..beat("a", 1, Some(&all)) }).unwrap();
+    let told = g.beat(Beat { instance: Some(text("i")), ..beat("a", 2, Some(&all)) }).unwrap();
     let kept = told.assignment.unwrap();
-    g.beat(Beat { instance: Some(text("i")), ..beat("a", 1, Some(&kept)) }).unwrap();
+    g.beat(Beat { instance: Some(text("i")), ..beat("a", 2, Some(&kept)) }).unwrap();
     let epoch = g.consumer.epoch();
     g.beat(Beat { instance: Some(text("i")), ..beat("a", LEAVE_STATIC, None) }).unwrap();
     let back = g.beat(fixed("c")).unwrap();
     assert_eq!((back.epoch, back.assignment.unwrap()), (epoch, kept));
     assert_eq!(g.consumer.epoch(), epoch, "nothing was assigned anew");
-    let fenced = Beat { instance: Some(text("i")), ..beat("a", 2, None) };
+    let fenced = Beat { instance: Some(text("i")), ..beat("a", 3, None) };
     assert_eq!(g.beat(fenced), Err(Code::FencedInstanceId));
     g.beat(Beat { instance: Some(text("i")), ..beat("c", LEAVE, None) }).unwrap();
-    assert_eq!(numbers(&g.beat(beat("b", 2, None)).unwrap().assignment), [0, 1, 2, 3]);
+    assert_eq!(numbers(&g.beat(beat("b", 3, None)).unwrap().assignment), [0, 1, 2, 3]);
 }
 
 #[test]
@@ -215,18 +215,18 @@ fn an_older_epoch_may_commit_what_it_has_had_since_then() {
     let mut g = Group::new(&[("t", 2)]);
     g.beat(joining("a", &["t"])).unwrap();
     g.topics.set("t", 3);
-    g.beat(beat("a", 1, None)).unwrap();
+    g.beat(beat("a", 2, None)).unwrap();
     let check = |g: &Group, epoch: i32, version: i16, transactional: bool| {
         let asker =
             Asker { generation: epoch, member: text("a"), version, transactional, ..Asker::default() };
         g.consumer.check_commit(&asker, [(text("t"), 0), (text("t"), 2)].into_iter())
     };
-    assert_eq!(check(&g, 2, 9, false), Ok(Vec::new()));
-    assert_eq!(check(&g, 1, 9, false), Ok(vec![(text("t"), 2)]));
-    assert_eq!(check(&g, 3, 9, false), Err(Code::StaleMemberEpoch));
+    assert_eq!(check(&g, 3, 9, false), Ok(Vec::new()));
+    assert_eq!(check(&g, 2, 9, false), Ok(vec![(text("t"), 2)]));
+    assert_eq!(check(&g, 4, 9, false), Err(Code::StaleMemberEpoch));
     assert_eq!(check(&g, -1, 9, false), Err(Code::StaleMemberEpoch));
-    assert_eq!(check(&g, 2, 8, false), Err(Code::UnsupportedVersion));
-    assert_eq!(check(&g, 1, 5, true), Err(Code::StaleMemberEpoch));
+    assert_eq!(check(&g, 3, 8, false), Err(Code::UnsupportedVersion));
+    assert_eq!(check(&g, 2, 5, true), Err(Code::StaleMemberEpoch));
 }
 
 /// A client of the model: what it believes and owns.
