@@ -1,4 +1,10 @@
 //! Our own client, and hostile bytes, on the embedded RabbitMQ over TCP.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test drives sockets, waits for them, and fails by a panic"
+)]
 
 use std::time::{Duration, Instant};
 
@@ -293,7 +299,7 @@ async fn a_thousand_hostile_clients_leave_it_serving_with_memory_where_it_was() 
         for _ in 0..250 {
             let mut stream = TcpStream::connect(rabbit.address()).await.unwrap();
             let _ = stream.write_all(&hostile(&mut random)).await;
-            if random.next() % 2 == 0 {
+            if random.next().is_multiple_of(2) {
                 open.push(stream);
             }
         }

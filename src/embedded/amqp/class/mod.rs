@@ -158,7 +158,7 @@ fn dispatch(
             channel::close(cx, channel);
             return Ok(Outcome::Forget);
         }
-        Request::AccessRequest(_) => access::request(cx, channel),
+        Request::AccessTicket(_) => access::request(cx, channel),
         Request::ExchangeDeclare(m) => exchange::declare(cx, channel, m)?,
         Request::ExchangeDelete(m) => exchange::delete(cx, channel, m)?,
         Request::ExchangeBind(m) => exchange::bind(cx, channel, m)?,

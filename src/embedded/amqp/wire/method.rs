@@ -259,7 +259,7 @@ requests! {
     ChannelFlowOk(channel::FlowOk),
     ChannelClose(channel::Close<'a>),
     ChannelCloseOk(channel::CloseOk),
-    AccessRequest(access::Request<'a>),
+    AccessTicket(access::Request<'a>),
     ExchangeDeclare(exchange::Declare<'a>),
     ExchangeDelete(exchange::Delete<'a>),
     ExchangeBind(exchange::Bind<'a>),

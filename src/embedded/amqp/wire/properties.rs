@@ -36,9 +36,6 @@ impl<'a> ContentHeader<'a> {
     }
 }
 
-/// No property at all, as it stands on the wire.
-pub(crate) const NONE: [u8; 2] = [0, 0];
-
 macro_rules! properties {
     ($($(#[$doc:meta])* $name:ident: $type:ty = $bit:literal,)*) => {
         /// The properties of a message, read from or written to their raw form.
@@ -153,9 +150,9 @@ mod tests {
 
     #[test]
     fn no_properties_are_two_zero_bytes() {
-        assert_eq!(Properties::parse(&NONE).unwrap(), Properties::default());
+        assert_eq!(Properties::parse(&[0, 0]).unwrap(), Properties::default());
         let mut raw = BytesMut::new();
         Properties::default().write(&mut raw);
-        assert_eq!(&raw[..], NONE);
+        assert_eq!(&raw[..], [0, 0]);
     }
 }

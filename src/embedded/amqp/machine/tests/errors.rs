@@ -36,6 +36,9 @@ fn table(fields: &[u8]) -> Vec<u8> {
     out
 }
 
+/// What is wrong, the bytes, and the close that answers them: channel, code, text, method.
+type Case = (&'static str, Vec<u8>, u16, u16, &'static str, (u16, u16));
+
 #[test]
 fn each_mistake_gets_the_answer_of_the_real_broker() {
     let publish = call(1, 60, 40, b"\0\0\0\x01x\0");
@@ -44,7 +47,7 @@ fn each_mistake_gets_the_answer_of_the_real_broker() {
         *frame.last_mut().unwrap() = 0;
         frame
     };
-    let cases: Vec<(&str, Vec<u8>, u16, u16, &str, (u16, u16))> = vec![
+    let cases: Vec<Case> = vec![
         (
             "a frame that does not end",
             bad_end,
