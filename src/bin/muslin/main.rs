@@ -30,6 +30,7 @@ use std::io::{IsTerminal, Write};
 
 use clap::Parser;
 use muslin::{Error, ErrorKind};
+use tracing::Level;
 
 use args::{Cli, Command, Event, OutputFormat};
 use connect::Context;
@@ -74,20 +75,19 @@ fn usage(error: &clap::Error) -> ! {
 
 /// Logs to stderr: warnings; with `-v` what is done; or as `MUSLIN_LOG` says (`muslin::kafka=debug`).
 fn log(verbose: u8, console: Console) {
-    use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::filter::Targets;
+    use tracing_subscriber::{fmt, prelude::*};
 
-    let level = match verbose {
-        0 => "muslin=warn",
-        1 => "muslin=info",
-        2 => "muslin=debug",
-        _ => "trace",
-    };
-    let filter = EnvFilter::try_from_env("MUSLIN_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(console.colour())
-        .init();
+    let muslin = |level| Targets::new().with_target("muslin", level);
+    let asked = std::env::var("MUSLIN_LOG").ok().and_then(|text| text.parse().ok());
+    let filter = asked.unwrap_or_else(|| match verbose {
+        0 => muslin(Level::WARN),
+        1 => muslin(Level::INFO),
+        2 => muslin(Level::DEBUG),
+        _ => Targets::new().with_default(Level::TRACE),
+    });
+    let lines = fmt::layer().with_writer(std::io::stderr).with_ansi(console.colour());
+    tracing_subscriber::registry().with(lines).with(filter).init();
 }
 
 /// `serve` connects nowhere: what the environment says of brokers is not meant for it.
