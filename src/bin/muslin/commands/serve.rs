@@ -60,7 +60,7 @@ pub(crate) struct Args {
     /// Write the addresses to this file once both can be reached
     #[arg(long, value_name = "PATH")]
     ready_file: Option<PathBuf>,
-    /// Inject the faults that this JSON file lists
+    /// Let happen what this JSON file lists (docs/faults.md)
     #[arg(long, value_name = "FILE")]
     faults: Option<PathBuf>,
 }
