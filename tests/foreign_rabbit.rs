@@ -75,7 +75,7 @@ impl Session {
     /// What the broker refuses `op` with: that code, and a text that contains `text`.
     fn refused(&mut self, op: &str, ask: Value, code: u16, text: &str) {
         let what = format!("{op} {ask}");
-        let error = self.ask(op, ask).expect_err(&what);
+        let Err(error) = self.ask(op, ask) else { panic!("{what} was not refused") };
         assert_eq!(error[0], json!(code), "{what}: {error}");
         assert!(error[1].as_str().unwrap().contains(text), "{what}: {error} does not say {text:?}");
     }

@@ -38,20 +38,43 @@ pub(super) struct Options {
     pub(super) consumer_timeout: Option<Duration>,
 }
 
-/// Known to both queue types.
-const BOTH: [&str; 10] = [
+/// What a classic queue is compared by when it is declared again, in RabbitMQ's order: the first that differs is told.
+const CLASSIC_COMPARED: [&str; 14] = [
+    "x-expires",
+    "x-message-ttl",
     "x-dead-letter-exchange",
     "x-dead-letter-routing-key",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-max-priority",
+    "x-overflow",
+    "x-queue-mode",
+    "x-queue-version",
+    "x-single-active-consumer",
+    "x-queue-type",
+    "x-queue-master-locator",
+    "x-queue-leader-locator",
+];
+const QUORUM_COMPARED: [&str; 15] = [
+    "x-dead-letter-exchange",
+    "x-dead-letter-routing-key",
+    "x-dead-letter-strategy",
     "x-expires",
     "x-max-length",
     "x-max-length-bytes",
-    "x-message-ttl",
+    "x-max-in-memory-length",
+    "x-max-in-memory-bytes",
     "x-overflow",
-    "x-queue-leader-locator",
-    "x-queue-type",
     "x-single-active-consumer",
+    "x-queue-type",
+    "x-quorum-initial-group-size",
+    "x-delivery-limit",
+    "x-message-ttl",
+    "x-queue-leader-locator",
 ];
+/// Known to classic queues alone.
 const CLASSIC: [&str; 4] = ["x-max-priority", "x-queue-master-locator", "x-queue-mode", "x-queue-version"];
+/// Known to quorum queues alone.
 const QUORUM: [&str; 5] = [
     "x-dead-letter-strategy",
     "x-delivery-limit",
@@ -203,9 +226,8 @@ pub(super) fn same_arguments(
     current: &Table,
     received: &Table,
 ) -> Result<(), Refusal> {
-    same_argument(thing, "x-queue-type", current, received)?;
-    let own: &[&str] = if quorum { &QUORUM } else { &CLASSIC };
-    BOTH.iter().chain(own).try_for_each(|key| same_argument(thing, key, current, received))
+    let compared: &[&str] = if quorum { &QUORUM_COMPARED } else { &CLASSIC_COMPARED };
+    compared.iter().try_for_each(|key| same_argument(thing, key, current, received))
 }
 
 struct Checker<'a> {

@@ -186,11 +186,12 @@ impl Broker {
         self.expire(key, now, AtExpiry::Drop);
         let fetched = self.queues.get_mut(key).and_then(|queue| {
             queue.touch(now);
-            let entry = queue.ready.pop()?;
-            let remaining = count(queue.ready.len());
-            Some((entry, remaining))
+            queue.ready.pop()
         });
-        let fetched = fetched.map(|(entry, remaining)| {
+        // Those behind it that have expired are not counted.
+        self.expire(key, now, AtExpiry::Drop);
+        let remaining = self.queues.get(key).map_or(0, |queue| count(queue.ready.len()));
+        let fetched = fetched.map(|entry| {
             let delivery = self.hand_out(key, entry, (!no_ack).then_some(by), now);
             Fetched { delivery, remaining }
         });

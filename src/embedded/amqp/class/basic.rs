@@ -57,8 +57,19 @@ pub(in crate::embedded::amqp) fn published(
         return Err(Refusal::not_implemented("immediate=true").into());
     }
     let properties = incoming.header.map(|header| header.properties).unwrap_or_default();
-    check_user(cx, &properties)?;
-    let message = Message::new(incoming.exchange, incoming.routing_key, properties, body)?;
+    let exchange = incoming.exchange.clone();
+    let read = check_user(cx, &properties)
+        .and_then(|()| Ok(Message::new(incoming.exchange, incoming.routing_key, properties, body)?));
+    let message = match read {
+        Ok(message) => message,
+        Err(failure) => {
+            // RabbitMQ looks at the exchange first.
+            if !exchange.is_empty() {
+                cx.core.broker.check_exchange(channel.vhost, &exchange)?;
+            }
+            return Err(failure);
+        }
+    };
     if let Some(tx) = &mut channel.transaction {
         if !message.exchange.is_empty() {
             cx.core.broker.check_exchange(channel.vhost, &message.exchange)?;

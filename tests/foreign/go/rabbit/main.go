@@ -13,15 +13,15 @@ import (
 )
 
 type ask struct {
-	On, Url, Name, Type, Queue, Exchange, Key, Body          string
-	Heartbeat                                                *int
-	Passive, Durable, Exclusive, Mandatory, No_ack, Multiple bool
-	Requeue                                                  *bool
-	Arguments                                                amqp.Table
-	Count                                                    int
-	Wait                                                     float64
-	Tag                                                      any
-	Properties                                               struct {
+	On, Url, Name, Type, Queue, Exchange, Key, Body                               string
+	Heartbeat                                                                     *int
+	Passive, Durable, Exclusive, Mandatory, No_ack, Multiple, If_unused, If_empty bool
+	Requeue                                                                       *bool
+	Arguments                                                                     amqp.Table
+	Count                                                                         int
+	Wait                                                                          float64
+	Tag                                                                           any
+	Properties                                                                    struct {
 		Headers                              amqp.Table
 		Priority, Delivery_mode              uint8
 		Expiration, Message_id, Content_type string
@@ -112,9 +112,9 @@ func do(op string, a ask) (any, error) {
 			a.Type = "direct"
 		}
 		if a.Passive {
-			return nil, m.ExchangeDeclarePassive(a.Name, a.Type, false, true, false, false, table(a.Arguments))
+			return nil, m.ExchangeDeclarePassive(a.Name, a.Type, a.Durable, true, false, false, table(a.Arguments))
 		}
-		return nil, m.ExchangeDeclare(a.Name, a.Type, false, true, false, false, table(a.Arguments))
+		return nil, m.ExchangeDeclare(a.Name, a.Type, a.Durable, true, false, false, table(a.Arguments))
 	case "queue":
 		declare := m.QueueDeclare
 		if a.Passive {
@@ -124,8 +124,16 @@ func do(op string, a ask) (any, error) {
 		return map[string]any{"name": ok.Name, "messages": ok.Messages, "consumers": ok.Consumers}, err
 	case "bind":
 		return nil, m.QueueBind(a.Queue, a.Key, a.Exchange, false, table(a.Arguments))
+	case "unbind":
+		return nil, m.QueueUnbind(a.Queue, a.Key, a.Exchange, table(a.Arguments))
+	case "exchange_bind":
+		return nil, m.ExchangeBind(a.Name, a.Key, a.Exchange, false, table(a.Arguments))
+	case "exchange_unbind":
+		return nil, m.ExchangeUnbind(a.Name, a.Key, a.Exchange, false, table(a.Arguments))
+	case "exchange_delete":
+		return nil, m.ExchangeDelete(a.Name, a.If_unused, false)
 	case "delete":
-		return m.QueueDelete(a.Queue, false, false, false)
+		return m.QueueDelete(a.Queue, a.If_unused, a.If_empty, false)
 	case "purge":
 		return m.QueuePurge(a.Queue, false)
 	case "publish":
@@ -194,7 +202,19 @@ func do(op string, a ask) (any, error) {
 }
 
 func main() {
-	ops.Serve(do, func(err error) any {
+	ops.Serve(func(op string, a ask) (any, error) {
+		value, err := do(op, a)
+		if m := members[a.On]; m != nil && errors.Is(err, amqp.ErrClosed) {
+			select {
+			case told := <-m.closed: // the broker had closed it before
+				if told != nil {
+					err = told
+				}
+			default:
+			}
+		}
+		return value, err
+	}, func(err error) any {
 		if told, ok := errors.AsType[*amqp.Error](err); ok && told.Code != 0 {
 			return []any{told.Code, told.Reason}
 		}

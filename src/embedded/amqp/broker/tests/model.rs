@@ -128,7 +128,9 @@ impl Model {
 
     fn take(&mut self) -> Option<Item> {
         self.expire();
-        if self.ready.is_empty() { None } else { Some(self.ready.remove(0)) }
+        let taken = if self.ready.is_empty() { None } else { Some(self.ready.remove(0)) };
+        self.expire();
+        taken
     }
 
     /// What a waiting consumer gets: at the very moment of its expiry a message still reaches it.
