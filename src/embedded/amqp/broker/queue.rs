@@ -11,9 +11,11 @@
 //!             dead letter exchange, or gone
 //! ```
 //!
-//! As RabbitMQ 3.10 to 4.x; where they differ: an exclusive queue counts as not durable, as since 4.0. Messages expire
-//! at the head of the queue only, as in RabbitMQ. The priorities of quorum queues (normal and high, since 4.0) are left
-//! out, and so are streams.
+//! As RabbitMQ 3.10 to 4.x; where they differ: an exclusive queue counts as not durable, as since 4.0. A quorum queue
+//! writes `x-delivery-count` from the second delivery on, as since 4.0; 3.10 writes 0 on the first. Each return counts
+//! towards its delivery limit: a requeue by the client, the end of the channel, a restart. Messages expire at the head
+//! of the queue only, as in RabbitMQ. The priorities of quorum queues (normal and high, since 4.0) are left out, and so
+//! are streams.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
