@@ -81,12 +81,7 @@ fn add(
     }
     if verify_only {
         return results(topics, |topic, n| {
-            let result = cluster.transactions.check(id, producer, Part::Partition(topic, n));
-            // Version 4 does not know the newer code.
-            code(result.map_err(|code| match code {
-                Code::TransactionAbortable if context.version < 5 => Code::InvalidTxnState,
-                code => code,
-            }))
+            code(cluster.transactions.check(id, producer, Part::Partition(topic, n)))
         });
     }
     let parts: Vec<_> = topics

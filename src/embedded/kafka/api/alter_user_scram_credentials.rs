@@ -41,7 +41,7 @@ impl Api for AlterUserScramCredentialsRequest {
         }
         let results = changes.into_iter().map(|(name, change)| {
             let done = change.and_then(|change| change.carry_out(&mut cluster.users));
-            let result = AlterUserScramCredentialsResult::default().with_user(name);
+            let result = AlterUserScramCredentialsResult::default().with_user(name).with_error_message(None);
             match done {
                 Ok(()) => result,
                 Err((code, text)) => result

@@ -10,7 +10,7 @@
 use std::ops::RangeInclusive;
 
 use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
-use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use kafka_protocol::messages::{ApiKey, ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use super::{Api, Code, Context, Field, Reply, SERVED, Shape, since};
@@ -53,6 +53,8 @@ impl Api for ApiVersionsRequest {
 
 fn keys() -> Vec<ApiVersion> {
     let mut keys = SERVED.to_vec();
+    // Produce is announced from version 0 on, though it is served from 3: older librdkafka looks for it (KAFKA-18659).
+    keys.iter_mut().filter(|(key, ..)| *key == ApiKey::Produce as i16).for_each(|(_, min, _)| *min = 0);
     keys.sort_unstable();
     keys.into_iter()
         .map(|(key, min, max)| {

@@ -11,6 +11,7 @@ use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersRespon
 use kafka_protocol::protocol::StrBytes;
 
 use super::{Api, Code, Context, Field, Reply, Shape, always};
+use crate::Topic;
 use crate::embedded::kafka::cluster::Cluster;
 
 impl Api for DescribeProducersRequest {
@@ -48,12 +49,23 @@ fn refused(n: i32, code: Code) -> PartitionResponse {
         .with_error_message(Some(StrBytes::from_string(code.to_string())))
 }
 
+/// For some refusals the real broker has no words.
+fn silently_refused(n: i32, code: Code) -> PartitionResponse {
+    refused(n, code).with_error_message(None)
+}
+
 fn describe(cluster: &Cluster, context: &Context, topic: &str, n: i32) -> PartitionResponse {
-    let Some(partition) = cluster.topics.partition(topic, n) else {
+    if Topic::new(topic).is_err() {
+        return refused(n, Code::InvalidTopicException);
+    }
+    if cluster.topics.get(topic).is_none() {
         return refused(n, Code::UnknownTopicOrPartition);
+    }
+    let Some(partition) = cluster.topics.partition(topic, n) else {
+        return silently_refused(n, Code::UnknownTopicOrPartition);
     };
     if partition.leader != Some(context.node) {
-        return refused(n, Code::NotLeaderOrFollower);
+        return silently_refused(n, Code::NotLeaderOrFollower);
     }
     let producers = partition.log.producers().iter().map(|(id, producer)| {
         ProducerState::default()

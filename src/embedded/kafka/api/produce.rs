@@ -54,6 +54,10 @@ impl Api for ProduceRequest {
             let mut partitions = Vec::with_capacity(data.partition_data.len());
             for PartitionProduceData { index, records, .. } in data.partition_data {
                 let appended = match &found {
+                    _ if is_internal(&data.name) => Err(Refusal::new(
+                        Code::InvalidTopicException,
+                        format!("Cannot append to internal topic {}", data.name.as_str()),
+                    )),
                     Ok(topic) => append(cluster, context, transactional_id, acks, topic, index, records),
                     Err(code) => Err(Refusal::new(*code, "")),
                 };
@@ -168,22 +172,17 @@ fn append(
     let Some(partition) = state.partition(index) else {
         return Err(Refusal::new(Code::UnknownTopicOrPartition, ""));
     };
-    if is_internal(name) {
-        return Err(Refusal::new(
-            Code::InvalidTopicException,
-            format!("Cannot append to internal topic {name}"),
-        ));
-    }
     if partition.leader != Some(context.node) {
         return Err(Refusal::new(Code::NotLeaderOrFollower, ""));
     }
     let config = &state.config;
-    if acks == -1 && partition.isr.len() < config.min_insync {
+    let least = config.min_insync.min(partition.replicas.len());
+    if acks == -1 && partition.isr.len() < least {
         return Err(Refusal::new(
             Code::NotEnoughReplicas,
             format!(
                 "The size of the current ISR is insufficient to satisfy the min.isr requirement of {} for partition {name}-{index}",
-                config.min_insync
+                least
             ),
         ));
     }

@@ -16,6 +16,9 @@ impl Epochs {
 
     /// The latest epoch that is not above `epoch`, and where it ended; `end` is the log's. `None`: nothing is known.
     pub(crate) fn end_of(&self, epoch: i32, end: i64) -> Option<(i32, i64)> {
+        if epoch < 0 {
+            return None;
+        }
         let after = self.0.partition_point(|(other, _)| *other <= epoch);
         match (after.checked_sub(1).and_then(|i| self.0.get(i)), self.0.get(after)) {
             (Some((at, _)), None) if *at == epoch => Some((epoch, end)),

@@ -12,11 +12,13 @@
 
 mod exchange;
 mod session;
+#[cfg(test)]
+mod tests;
 mod users;
 
 use std::time::Duration;
 
-pub(super) use exchange::{Exchange, Failure, Step};
+pub(super) use exchange::{Failure, Step};
 pub(super) use session::{Admission, Session};
 pub(super) use users::{LEAST_ITERATIONS, MOST_ITERATIONS, Mechanism, Users};
 

@@ -69,7 +69,7 @@ pub(super) struct Init<'a> {
 }
 
 /// All transactional ids of the cluster, and its producer ids.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Transactions {
     settings: TransactionSettings,
     known: BTreeMap<String, Transaction>,

@@ -284,6 +284,7 @@ impl Transaction {
         now: Instant,
     ) -> Result<Producer, Code> {
         let (id, epoch) = self.producer;
+        // As the real broker, which so takes the late end of the producer before this one for a repeated one.
         let bumped = bumps && epoch.0 == producer.1.0.saturating_add(1) && id == producer.0;
         let replaced =
             bumps && self.previous == producer.0 && producer.1 == EXHAUSTED && epoch == ProducerEpoch(0);
@@ -326,7 +327,8 @@ impl Transaction {
 
     /// Aborts an open transaction and fences its producer: it timed out, or another came.
     pub(super) fn fence(&mut self, now: Instant) {
-        self.last_epoch = ProducerEpoch::NONE;
+        // It may begin anew by saying who it was (KIP-360), unless another came.
+        self.last_epoch = self.producer.1;
         self.raise();
         self.state = State::PrepareAbort;
         self.updated = now;

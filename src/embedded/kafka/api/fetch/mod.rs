@@ -314,6 +314,8 @@ fn partition_answer<'a>(
     let partition = match found {
         Found::Error(code, partition) => {
             answer.error = code.code();
+            // A partition that is not there is answered before anything was read: the list is empty, not null.
+            answer.aborted = partition.is_none().then(Vec::new);
             let moved = matches!(code, Code::NotLeaderOrFollower | Code::FencedLeaderEpoch);
             if let Some(partition) = partition.filter(|_| moved && ask.version >= 16) {
                 leaders.extend(partition.leader);
