@@ -1,5 +1,7 @@
 //! What a test does to a running cluster: brokers die and come back, leaders move, logs are cleaned; and what it asks.
 
+use std::time::Duration;
+
 use super::Kafka;
 use super::api::Code;
 use super::configs::TopicConfig;
@@ -138,6 +140,12 @@ impl Kafka {
     /// [`ErrorKind::NotFound`]: there is no such topic or partition.
     pub fn start_offset(&self, topic: &str, partition: Partition) -> Result<Offset> {
         self.look(topic, partition, |state| Offset(state.log.log_start()))
+    }
+
+    /// From now on the markers of ended transactions are held back for so long: until then their producers meet
+    /// CONCURRENT_TRANSACTIONS, and readers of committed records wait. Zero, the default, writes them at once.
+    pub fn delay_transaction_markers(&self, delay: Duration) {
+        self.driver.with(|cluster, _| cluster.transactions.set_marker_delay(delay));
     }
 
     /// Deletes at once what `retention.ms` and `retention.bytes` no longer keep, in all topics with

@@ -88,6 +88,7 @@ impl Cluster {
     /// Deletes a topic: its records, and the fetches that wait for them. False where there is none.
     pub(crate) fn delete_topic(&mut self, topic: &str, now: Instant) -> bool {
         let Some(state) = self.topics.remove(topic) else { return false };
+        self.transactions.forget_topic(topic);
         self.groups.handle_topic_deleted(topic);
         for (number, _) in (0..).zip(&state.partitions) {
             self.wake_fetches(topic, number, None, now);

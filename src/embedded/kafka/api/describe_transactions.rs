@@ -3,6 +3,7 @@
 //! A group whose offsets are part of the transaction shows as its partition of `__consumer_offsets`, as in the real
 //! broker.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use kafka_protocol::messages::describe_transactions_response::{TopicData, TransactionState};
@@ -10,7 +11,6 @@ use kafka_protocol::messages::{
     DescribeTransactionsRequest, DescribeTransactionsResponse, ProducerId, TopicName, TransactionalId,
 };
 use kafka_protocol::protocol::StrBytes;
-use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Api, Code, Context, Field, Reply, Shape, always};
 use crate::embedded::kafka::cluster::Cluster;

@@ -5,11 +5,11 @@
 //! the same user has to log in again before.
 
 use std::ops::RangeInclusive;
+use std::time::Instant;
 
 use bytes::Bytes;
 use kafka_protocol::messages::{SaslAuthenticateRequest, SaslAuthenticateResponse};
 use kafka_protocol::protocol::StrBytes;
-use std::time::Instant;
 
 use super::{Api, Code, Context, Field, Reply, Shape, always};
 use crate::embedded::kafka::cluster::Cluster;

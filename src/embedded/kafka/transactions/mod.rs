@@ -96,15 +96,6 @@ impl Transactions {
         self.settings.marker_delay = delay;
     }
 
-    /// Sets when an idle transactional id is forgotten.
-    pub(super) fn set_expiry(&mut self, expiry: Duration) {
-        self.settings.expiry = expiry;
-        let ids: Vec<String> = self.known.keys().cloned().collect();
-        for id in ids {
-            self.arm(&id, None);
-        }
-    }
-
     /// InitProducerId with a transactional id.
     ///
     /// # Errors
