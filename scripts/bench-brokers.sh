@@ -2,7 +2,7 @@
 # Loads `muslin serve`, an Apache Kafka and a RabbitMQ with foreign clients (librdkafka, amqp091-go) in the same run, and
 # prints throughput, the brokers' CPU time per million messages and their memory. benches/README.md holds what came out.
 #
-#   bench-brokers.sh [COUNT] [ROUNDS]      1,000,000 messages of 100 B, 3 rounds
+#   bench-brokers.sh [COUNT] [ROUNDS]      1,000,000 records of 100 B (a fifth for RabbitMQ), 3 rounds
 #
 # Starts all three itself, on ports from BROKERS_PORTS (21000), and stops them. The real ones get their full compilers. The
 # machine should be quiet. Needs go, and what `setup.sh test` brings.

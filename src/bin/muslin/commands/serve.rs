@@ -21,7 +21,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// Serve an embedded Kafka and an embedded RabbitMQ until interrupted
 ///
 /// For development and for tests of services in any language: no container, no JVM. Both listen on 127.0.0.1, keep
-/// everything in memory, and start empty.
+/// everything in memory, and start empty. Beyond 1 GiB of records Kafka refuses more; beyond 256 MiB of messages
+/// RabbitMQ blocks publishers.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
