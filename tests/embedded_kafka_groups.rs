@@ -272,8 +272,7 @@ fn delete(group: &GroupId) -> DeleteGroupsRequest {
     DeleteGroupsRequest::default().with_groups_names(vec![group.clone()])
 }
 
-fn delete_offset(peer: &Peer, group: &GroupId, topic: &str) -> OffsetDeleteRequest {
-    let _ = peer;
+fn delete_offset(group: &GroupId, topic: &str) -> OffsetDeleteRequest {
     OffsetDeleteRequest::default().with_group_id(group.clone()).with_topics(vec![
         OffsetDeleteRequestTopic::default()
             .with_name(TopicName(text(topic)))
@@ -317,9 +316,9 @@ fn offsets(p: &mut Peer) {
     p.ask("describe", 6, &describe(&g));
     p.ask("describe as consumer", 1, &describe_consumer(&g));
     let topic = p.topic.clone();
-    p.ask("delete offsets", 0, &delete_offset(p, &g, &topic));
-    p.ask("delete offsets of no topic", 0, &delete_offset(p, &g, "truth-there-is-no-such-topic"));
-    p.ask("delete offsets of no group", 0, &delete_offset(p, &p.of("none"), &topic));
+    p.ask("delete offsets", 0, &delete_offset(&g, &topic));
+    p.ask("delete offsets of no topic", 0, &delete_offset(&g, "truth-there-is-no-such-topic"));
+    p.ask("delete offsets of no group", 0, &delete_offset(&p.of("none"), &topic));
     p.ask("fetch", 9, &fetch(p, &g, None, -1, Some(vec![0, 1])));
     p.ask("delete", 2, &delete(&g));
     p.ask("delete again", 2, &delete(&g));
@@ -373,8 +372,8 @@ fn classic(p: &mut Peer) {
     }
     p.ask("fetch as a member", 9, &fetch(p, &g, Some("x"), 4, Some(vec![0])));
     let topic = p.topic.clone();
-    p.ask("delete offsets of what is subscribed to", 0, &delete_offset(p, &g, &topic));
-    p.ask("delete offsets of no topic", 0, &delete_offset(p, &g, "truth-there-is-no-such-topic"));
+    p.ask("delete offsets of what is subscribed to", 0, &delete_offset(&g, &topic));
+    p.ask("delete offsets of no topic", 0, &delete_offset(&g, "truth-there-is-no-such-topic"));
     p.ask("delete", 2, &delete(&g));
     p.ask("another protocol", 9, &{
         let mut join = p.join(&g, "", None);
@@ -498,7 +497,7 @@ fn consumer(p: &mut Peer) {
     p.ask("classic leave", 5, &leave(&g, &[("x", None)]));
     p.ask("delete", 2, &delete(&g));
     let topic = p.topic.clone();
-    p.ask("delete offsets", 0, &delete_offset(p, &g, &topic));
+    p.ask("delete offsets", 0, &delete_offset(&g, &topic));
     // A second one, with the steps of both.
     // The real broker assigns at most once a second.
     std::thread::sleep(Duration::from_millis(1200));

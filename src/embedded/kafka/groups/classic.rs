@@ -27,7 +27,7 @@ use bytes::Bytes;
 use kafka_protocol::ResponseError as Code;
 use kafka_protocol::protocol::StrBytes;
 
-use super::{Answer, Asker, GroupSettings, Joined, JoinedMember, Synced};
+use super::{Answer, GroupSettings, Joined, JoinedMember, Synced};
 use member::subscribed_topics;
 pub(in crate::embedded::kafka) use member::{Join, Member, State, Sync};
 
@@ -110,9 +110,7 @@ impl Classic {
     }
 
     /// Members by id.
-    pub(in crate::embedded::kafka) fn members(
-        &self,
-    ) -> impl Iterator<Item = (&StrBytes, &Member)> + ExactSizeIterator {
+    pub(in crate::embedded::kafka) fn members(&self) -> impl ExactSizeIterator<Item = (&StrBytes, &Member)> {
         self.members.iter()
     }
 

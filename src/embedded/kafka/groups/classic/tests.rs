@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::embedded::kafka::groups::Asker;
 use crate::embedded::machine::ConnectionId;
 
 fn text(s: &str) -> StrBytes {
