@@ -371,25 +371,17 @@ impl Inner {
         }
     }
 
-    /// Whether a connection to a broker is open and ready.
-    fn has_link(&self, node: NodeId) -> bool {
-        let slot = lock(&self.slots).get(&(node, Lane::SHARED)).map(Arc::clone);
-        let Some(slot) = slot else { return false };
-        slot.link.try_lock().is_ok_and(|state| state.open.as_ref().is_some_and(|link| link.is_open()))
-    }
-
     /// Asks any broker for metadata, and takes in the answer.
     async fn ask(&self, topics: &[Topic], create: bool) -> Result<()> {
         let mut failures: Vec<Error> = Vec::new();
-        // Brokers with an open connection first, then the others, then the bootstrap addresses. Each question begins at
-        // another broker: one that lags behind must not be the only one that is ever asked.
+        // The brokers known, then the bootstrap addresses. Each question begins at another broker: one that lags behind
+        // must not be the only one that is ever asked.
         let (mut nodes, turn) = {
             let cluster = self.cluster();
             (cluster.nodes().map(|(node, _)| node).collect::<Vec<_>>(), cluster.questions())
         };
         let begin = usize::try_from(turn).unwrap_or(0).checked_rem(nodes.len()).unwrap_or(0);
         nodes.rotate_left(begin);
-        nodes.sort_by_key(|node| !self.has_link(*node));
         for node in nodes {
             let asked = async {
                 let link = self.link(node).await?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use muslin::embedded::Kafka;
 use muslin::embedded::sim::Network;
 use muslin::kafka::{At, Client, Consumer, Delivery, Record, Reset, StartAt};
-use muslin::{Error, ErrorKind, Partition, Result, Timestamp, Topic};
+use muslin::{Error, ErrorKind, Partition, Result, Topic};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -147,9 +147,7 @@ impl Run {
                 .connect_timeout(connect)
                 .request_timeout(request)
                 .seed(seed)
-                .wall_clock(move || {
-                    Timestamp(Kafka::WALL.0 + i64::try_from(network.elapsed().as_millis()).unwrap_or(0))
-                })
+                .wall_clock(move || network.wall())
                 .connect()
         })
         .await

@@ -7,7 +7,13 @@
 //!
 //! let network = Network::new(42);
 //! let kafka = Kafka::builder().brokers(3).topic("orders", 3).start_on(&network)?;
-//! let client = Client::builder(kafka.bootstrap()).connector(network.connector("client")).seed(42).connect().await?;
+//! let wall = network.clone();
+//! let client = Client::builder(kafka.bootstrap())
+//!     .connector(network.connector("client"))
+//!     .wall_clock(move || wall.wall())
+//!     .seed(42)
+//!     .connect()
+//!     .await?;
 //! network.block("client", "kafka-2"); // what the client sends to broker 2 waits from now on
 //! # Ok(()) }
 //! ```
@@ -45,6 +51,7 @@ use tokio::time::Instant;
 use self::state::{Conn, State};
 pub use self::state::{Event, Quality};
 pub(crate) use self::stream::Stream;
+use crate::Timestamp;
 use crate::kafka::{Connect, Connecting, Io};
 
 /// Connections that wait to be taken by one listener.
@@ -161,6 +168,15 @@ impl Network {
     pub fn elapsed(&self) -> Duration {
         let state = self.0.lock();
         Instant::now().saturating_duration_since(state.start)
+    }
+
+    /// The time of day on this network: [`Kafka::WALL`](crate::embedded::Kafka::WALL) when it was made. A client whose
+    /// records have no timestamps of their own takes it as its [clock](crate::kafka::ClientBuilder::wall_clock): the
+    /// brokers refuse timestamps that are far from theirs.
+    #[must_use]
+    pub fn wall(&self) -> Timestamp {
+        let since = i64::try_from(self.elapsed().as_millis()).unwrap_or(i64::MAX);
+        Timestamp(super::Kafka::WALL.0.saturating_add(since))
     }
 
     /// How many connections were opened, and how many bytes were sent, both ways together.
