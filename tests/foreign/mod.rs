@@ -2,7 +2,7 @@
 //! an operation a line on its standard input: `{"op": "produce", ...}`. Its answer is a line: `{"ok": value}`, `{"error": what the
 //! broker said}`, or `{"failed": trace}`. So a scenario is written once, and each client does it on each broker.
 
-#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(dead_code, unused_macros, unused_imports, reason = "each test program uses a part of it")]
 #![allow(unreachable_pub, reason = "a module of several test programs")]
 
 use std::io::{BufRead, BufReader, Read, Write};
