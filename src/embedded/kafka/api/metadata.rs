@@ -1,7 +1,7 @@
 //! Metadata (3), versions 0 to 13.
 //!
-//! A topic that is asked for by name is created where the request (from version 4) and the cluster allow it, and
-//! answered with its leaders at once; the real broker says UNKNOWN_TOPIC_OR_PARTITION first and creates it meanwhile.
+//! A topic that is asked for by name is created where the request (from version 4) and the cluster allow it. That
+//! request is answered with UNKNOWN_TOPIC_OR_PARTITION, as by the real broker, and the next one with the topic.
 //! The controller named is the broker with the lowest number, where the real one names any.
 
 use std::ops::RangeInclusive;
@@ -103,10 +103,11 @@ fn by_name(cluster: &mut Cluster, name: &TopicName, create: bool, operations: i3
         if check_name(name).is_err() {
             return failed(Code::InvalidTopicException, Some(name.clone()), Uuid::nil());
         }
-        let created = create && !is_internal(name);
-        if !created || cluster.create(name, -1, -1, TopicConfig::default(), true).is_err() {
-            return failed(Code::UnknownTopicOrPartition, Some(name.clone()), Uuid::nil());
+        if create && !is_internal(name) {
+            // Where it cannot be created, the next question is answered like this one.
+            let _ = cluster.create(name, -1, -1, TopicConfig::default(), true);
         }
+        return failed(Code::UnknownTopicOrPartition, Some(name.clone()), Uuid::nil());
     }
     match cluster.topics.entry(name) {
         Some((topic, state)) => describe(cluster, topic, state, operations),
