@@ -1,5 +1,9 @@
 //! Every fault on the embedded Kafka, as this crate's client lives through it. In memory, in virtual time.
-#![allow(clippy::disallowed_methods, reason = "tests spawn, sleep and read the clock")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    reason = "a test reads the clock, and fails by a panic"
+)]
 
 use std::time::Duration;
 

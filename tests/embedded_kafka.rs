@@ -1,4 +1,5 @@
 //! Our own client, and hostile bytes, on the embedded Kafka cluster.
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, reason = "a test waits, and fails by a panic")]
 
 use std::time::Duration;
 

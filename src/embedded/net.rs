@@ -154,6 +154,7 @@ impl<M: Machine> Driver<M> {
     }
 
     /// Serves one stream as a connection to `node` until either side ends it. Dropping the future cuts the connection.
+    #[cfg(test)]
     pub(crate) fn serve<S>(
         &self,
         stream: S,

@@ -3,7 +3,14 @@
 //!
 //! `MUSLIN_SIM_SEEDS` seeds are run from `MUSLIN_SIM_FROM` on (`scripts/simulate.sh SEEDS FROM` sets them). What fails is
 //! told with its seed; `MUSLIN_SIM_LOG=1` prints what the client says of itself.
-#![allow(clippy::disallowed_methods, reason = "tests spawn, sleep and read the clock")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "a test spawns, sleeps, reads the clock, talks, and fails by a panic"
+)]
 #![allow(unreachable_pub, reason = "a test's own modules")]
 
 mod checks;

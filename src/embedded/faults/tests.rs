@@ -318,7 +318,7 @@ proptest! {
                 matches(d, story.last().unwrap()) && match d.when {
                     0 => true,
                     1 => seen == n,
-                    2 => seen % n == 0,
+                    2 => seen.is_multiple_of(n),
                     _ => seen <= d.n,
                 }
             });

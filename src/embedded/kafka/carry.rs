@@ -25,7 +25,6 @@ use kafka_protocol::messages::{
     OffsetDeleteRequest, OffsetFetchRequest, OffsetForLeaderEpochRequest, ProduceRequest, SyncGroupRequest,
     TxnOffsetCommitRequest,
 };
-use kafka_protocol::protocol::StrBytes;
 
 use super::api::{self, Api, Code, Context};
 use super::cluster::Cluster;

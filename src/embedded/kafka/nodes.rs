@@ -186,3 +186,6 @@ pub(crate) fn set_leader(partition: &mut Partition, leader: Option<NodeId>) {
     partition.leader_epoch += 1;
     partition.log.begin_epoch(partition.leader_epoch);
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,8 @@ async fn a_narrow_way_takes_its_time_and_the_other_does_not() {
     let begin = Instant::now();
     let mut got = vec![0; 5000];
     let (sent, read) = tokio::join!(near.write_all(&[7; 5000]), far.read_exact(&mut got));
-    (sent.unwrap(), read.unwrap());
+    sent.unwrap();
+    read.unwrap();
     assert!((4900..5200).contains(&begin.elapsed().as_millis()), "{:?}", begin.elapsed());
     let begin = Instant::now();
     far.write_all(&got).await.unwrap();
@@ -124,7 +125,8 @@ async fn a_writer_waits_for_a_reader_that_does_not_read() {
     assert!(tokio::time::timeout(wait, write.as_mut()).await.is_err());
     let mut got = vec![0; body.len()];
     let (sent, read) = tokio::join!(write, far.read_exact(&mut got));
-    (sent.unwrap(), read.unwrap());
+    sent.unwrap();
+    read.unwrap();
     assert!(got == body);
 }
 

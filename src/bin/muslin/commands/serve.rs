@@ -373,8 +373,9 @@ mod tests {
 
     #[test]
     fn what_was_served_is_told_in_a_line() {
-        let served =
-            |connections, bytes_in, bytes_out| Served { connections, bytes_in, bytes_out }.to_string();
+        let served = |connections, bytes_in, bytes_out| {
+            Served { connections, bytes_in, bytes_out, faults: 0 }.to_string()
+        };
         assert_eq!(served(1, 999, 1_500), "1 connection, 999 B in, 1.5 kB out");
         assert_eq!(served(0, 2_340_000, 7_000_000_000), "0 connections, 2.3 MB in, 7.0 GB out");
     }

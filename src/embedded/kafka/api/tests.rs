@@ -1,7 +1,6 @@
 //! What holds for every API: its table of fields says what kafka-protocol reads and writes.
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request};
 
 use super::{Api, Code, Field, SERVED, Shape, Visit, check, visit_all};
 

@@ -139,6 +139,7 @@ impl PartitionLog {
         &self.epochs
     }
 
+    #[cfg(test)]
     pub(crate) fn batches(&self) -> impl Iterator<Item = &StoredBatch> {
         self.batches.iter()
     }
@@ -282,6 +283,7 @@ impl PartitionLog {
     }
 
     /// Bytes between `offset` and `until`.
+    #[cfg(test)]
     pub(crate) fn available(&self, offset: i64, until: i64) -> u64 {
         self.read(offset, until, u64::MAX, false).bytes
     }
