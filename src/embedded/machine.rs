@@ -75,6 +75,8 @@ pub(crate) trait Machine: Send + 'static {
     fn poll_timeout(&self) -> Option<Instant>;
     /// A connection that has output again, or takes input again.
     fn poll_wake(&mut self) -> Option<ConnectionId>;
+    /// Is this connection to be cut, whatever is unsent? Asked while its socket takes nothing.
+    fn is_cut(&self, connection: ConnectionId) -> bool;
     /// What to do with a connection. For one that is not known: [`Output::Reset`].
     fn poll_output(&mut self, connection: ConnectionId) -> Output;
 }

@@ -342,6 +342,8 @@ where
             if reset {
                 return;
             }
+        } else if shared.lock().machine.is_cut(connection) {
+            return;
         }
         if closing && queue.size == 0 {
             let _ = writer.shutdown().await;

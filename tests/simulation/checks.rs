@@ -355,7 +355,7 @@ mod bad_histories {
 
     #[test]
     fn a_record_that_nobody_settles_is_found() {
-        let wrong = after(|h| drop(h.settled.get_mut(&0).unwrap().remove(&(0, 1))));
+        let wrong = after(|h| _ = h.settled.get_mut(&0).unwrap().remove(&(0, 1)));
         assert_eq!(wrong, "group 0 never settled record b at partition 0 offset 1");
     }
 

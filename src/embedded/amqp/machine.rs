@@ -506,6 +506,12 @@ impl Machine for Server {
         None
     }
 
+    fn is_cut(&self, id: ConnectionId) -> bool {
+        self.connections
+            .get(&id)
+            .is_none_or(|connection| connection.link.reset || connection.link.out.is_cut())
+    }
+
     fn poll_output(&mut self, id: ConnectionId) -> Output {
         let Some(connection) = self.connections.get_mut(&id) else { return Output::Reset };
         let link = &mut connection.link;

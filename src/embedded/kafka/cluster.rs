@@ -392,6 +392,10 @@ impl Machine for Cluster {
         self.woken.pop_front()
     }
 
+    fn is_cut(&self, connection: ConnectionId) -> bool {
+        self.connections.get(&connection).is_none_or(Connection::is_cut)
+    }
+
     fn poll_output(&mut self, connection: ConnectionId) -> Output {
         let Some(state) = self.connections.get_mut(&connection) else { return Output::Reset };
         let output = state.poll_output();

@@ -138,6 +138,11 @@ impl Connection {
         self.ended.get_or_insert(how);
     }
 
+    /// Was it reset?
+    pub(super) fn is_cut(&self) -> bool {
+        self.ended == Some(Output::Reset)
+    }
+
     pub(super) fn poll_output(&mut self) -> Output {
         if self.stalled || self.cut_off {
             return Output::Pending;

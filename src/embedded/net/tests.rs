@@ -75,6 +75,9 @@ impl Machine for Echo {
     fn poll_wake(&mut self) -> Option<ConnectionId> {
         self.woken.pop_front()
     }
+    fn is_cut(&self, connection: ConnectionId) -> bool {
+        self.peers.get(&connection).is_none_or(|peer| peer.end == Some(Output::Reset))
+    }
     fn poll_output(&mut self, connection: ConnectionId) -> Output {
         let Some(peer) = self.peers.get_mut(&connection) else { return Output::Reset };
         match peer.output.pop_front() {
@@ -166,6 +169,17 @@ async fn output_is_pulled_only_as_fast_as_the_peer_reads() {
     stream.write_all(b"flood\nhello\nquit\n").await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(driver.with(|echo, _| echo.peers.values().filter(|p| p.end.is_some()).count()), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reset_reaches_a_connection_whose_peer_does_not_read() {
+    let driver = Driver::new(Echo::default());
+    let mut stream = connect(&driver);
+    stream.write_all(b"flood\n").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stream.write_all(b"cut\n").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(driver.with(|echo, _| echo.closed.len()), 1);
 }
 
 #[tokio::test]
