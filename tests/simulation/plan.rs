@@ -79,6 +79,18 @@ impl Plan {
                 weather.push(Weather { from, to, kind: network(&mut random, brokers, clients) });
             }
         }
+        if random.percent(25) {
+            // Leaders move, some brokers tell the old ones, and clients have reason to ask again and again.
+            let from = random.millis(0, STORM.as_millis() as u64 / 2);
+            let to = from + random.millis(5000, 20_000);
+            for rule in [
+                Rule::new("Produce", Action::MoveLeader(None)).map(|r| r.every(random.range(3, 20))),
+                Rule::new("Metadata", Action::OldLeaders).and_then(|r| r.chance(0.5)),
+                Rule::new("Produce, Fetch", Action::Error(6)).and_then(|r| r.chance(0.2)),
+            ] {
+                faults.add(rule.expect("a rule").after(from).until(to)).expect("room for rules");
+            }
+        }
         Self { faults, weather }
     }
 }
