@@ -32,8 +32,8 @@ pub enum Action {
     Kill,
     /// The broker that got the request dies before the work and takes connections again after so long.
     Restart(Duration),
-    /// For so long, the other brokers and the broker that got the request do not see each other: Kafka gives its partitions
-    /// other leaders, while clients still reach it.
+    /// For so long, nobody reaches the broker that got the request: its connections hang, and Kafka gives its partitions
+    /// other leaders. Nothing happens to a RabbitMQ, which has no other node.
     Isolate(Duration),
     /// Kafka: the partitions that the request names get another leader before the work; to this broker, or to the next one.
     MoveLeader(Option<NodeId>),
