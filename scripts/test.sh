@@ -34,7 +34,7 @@ features() {
 }
 tests() {
   step "test: unit, property, command line, and both brokers"
-  KAFKA_LIBS=${KAFKA_LIBS:-$(scripts/brokers.sh libs)} scripts/with-brokers.sh cargo test --locked --all-features
+  KAFKA_LIBS=${KAFKA_LIBS:-$(scripts/brokers.sh libs)} scripts/with-brokers.sh cargo test --locked --all-features --no-fail-fast
 }
 fuzz() {
   step "fuzz: every target for ${FUZZ_SECONDS:-5} s"
