@@ -7,6 +7,7 @@
 
 /// What stands at a field's place.
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(not(feature = "embedded"), allow(dead_code, reason = "some shapes stand in requests alone"))]
 pub(crate) enum Shape {
     /// So many bytes.
     Fixed(usize),
