@@ -10,7 +10,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=${CARGO_TERM_COLOR:-never} RUST_BACKTRACE=${RUST_BACKTRACE:-1}
 CACHE=${MUSLIN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/muslin}
-export MUSLIN_PYTHON=${MUSLIN_PYTHON:-$CACHE/python/bin/python}
 step() { printf '\n== %s (%s s)\n' "$*" "$SECONDS"; }
 
 lint() {
@@ -54,6 +53,8 @@ static() {
 }
 
 scripts/setup.sh test
+# After the set-up, which leaves a Python of the user's own alone.
+export MUSLIN_PYTHON=${MUSLIN_PYTHON:-$CACHE/python/bin/python}
 for stage in ${*:-lint deny features test fuzz bench static}; do
   case $stage in
     lint | deny | features | fuzz | bench | static) $stage ;;

@@ -346,6 +346,8 @@ fn topics(client: &mut Client) {
     client.ok("consumer", json!({"name": "late", "topics": [topic]}));
     assert_eq!(client.read("late", 2)[0]["offset"], json!(3), "reset to the earliest that is left");
 
+    // A consumer that still asks for the topic would have it created again.
+    client.ok("close", json!({"name": "late"}));
     client.ok("delete_topic", named.clone());
     until("end of the topic", || {
         (client.ask("describe_topic", named.clone()) == Err(json!(3))).then_some(())
