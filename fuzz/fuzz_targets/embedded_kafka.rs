@@ -56,11 +56,11 @@ fuzz_target!(|data: &[u8]| {
                 3 => {
                     let mut records = chunk.to_vec();
                     mend(&mut records);
-                    drop(cluster.feed(client, &produce(*how >> 5, &records)));
+                    _ = cluster.feed(client, &produce(*how >> 5, &records));
                 }
                 4..=6 => {
                     if let [key, version, body @ ..] = chunk {
-                        drop(cluster.feed(client, &request(*key, *version, how & 0x20 != 0, body)));
+                        _ = cluster.feed(client, &request(*key, *version, how & 0x20 != 0, body));
                     }
                 }
                 _ => drop(cluster.feed(client, chunk)),
