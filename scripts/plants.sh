@@ -5,7 +5,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 most=500
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}
+# Of its own: what is built from a planted copy must never be taken for a build of these sources.
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$root/target}/plants
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t "$copy" --

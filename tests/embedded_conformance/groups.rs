@@ -211,8 +211,13 @@ fn offsets_of_a_transaction_are_kept_alike() {
         let init = InitProducerIdRequest::default()
             .with_transactional_id(Some(TransactionalId(text(&id))))
             .with_transaction_timeout_ms(60_000);
-        let answer = peer.call(4, &init);
-        let producer = (answer.producer_id.0, answer.producer_epoch);
+        // A broker that never gave a producer id has none at hand at first.
+        let mut producer = (-1, -1);
+        peer.wait("producer id", |peer| {
+            let answer = peer.call(4, &init);
+            producer = (answer.producer_id.0, answer.producer_epoch);
+            answer.error_code == 0
+        });
         for v in 0..=4 {
             peer.see("not announced", v, &staged(producer, 1, v));
         }

@@ -220,16 +220,31 @@ impl Peer {
     pub(crate) fn wait(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
         let begin = Instant::now();
         while !done(self) {
-            assert!(begin.elapsed() < LIMIT, "no {what} at {}", self.address);
+            let seen = self.seen.get(self.seen.len().saturating_sub(3)..);
+            assert!(begin.elapsed() < LIMIT, "no {what} at {}, after {seen:?}", self.address);
             sleep(Duration::from_millis(20));
         }
     }
 
-    /// Waits for the coordinator of a group (0) or a transactional id (1).
+    /// Waits for the coordinator of a group (0) or a transactional id (1), and until it has loaded what it coordinates: on a
+    /// broker that was never asked before, that takes a moment.
     pub(crate) fn coordinator(&mut self, kind: i8, key: &str) {
         let request =
             FindCoordinatorRequest::default().with_key_type(kind).with_coordinator_keys(vec![text(key)]);
         self.wait("coordinator", |peer| peer.call(4, &request).coordinators[0].error_code == 0);
+        self.wait("coordinator that is loaded", |peer| {
+            let code = if kind == 0 {
+                let request =
+                    OffsetFetchRequest::default().with_group_id(GroupId(text(key))).with_topics(None);
+                peer.call(7, &request).error_code
+            } else {
+                let request = DescribeTransactionsRequest::default()
+                    .with_transactional_ids(vec![TransactionalId(text(key))]);
+                peer.call(0, &request).transaction_states[0].error_code
+            };
+            // COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR
+            !(14..=16).contains(&code)
+        });
     }
 }
 
