@@ -140,7 +140,12 @@ fn sequences_are_checked_alike() {
     compare(|peer| {
         let topic = peer.topic(3, &[]);
         let new = InitProducerIdRequest::default().with_transaction_timeout_ms(1000);
-        let id = peer.call(4, &new).producer_id.0;
+        let mut id = -1;
+        peer.wait("producer id", |peer| {
+            let answer = peer.call(4, &new);
+            id = answer.producer_id.0;
+            answer.error_code == 0
+        });
         for (v, n) in [(11, 0), (12, 1)] {
             let step = |peer: &mut Peer, what: &str, epoch: i16, sequence: i32, records: usize| {
                 let writer = Writer { producer: Some((id, epoch)), sequence, transactional: false };
