@@ -160,6 +160,10 @@ impl Peer {
             what = what.replace(noise, "");
         }
         what = cut_numbers(&what, "throttle_time_ms: ", |_| "*".to_owned());
+        what = cut_numbers(&what, "log_append_time_ms: ", |at| {
+            let shown = if at < 0 { "none" } else { "some" };
+            format!("log_append_time_ms: {shown}")
+        });
         let producers = &mut self.producers;
         what = cut_numbers(&what, "producer_id: ", |id| {
             if id < 0 {

@@ -61,6 +61,9 @@ fn a_batch_is_taken_or_refused_alike() {
         for name in ["", "no/topic", ".", &"x".repeat(250)] {
             produced(peer, &format!("topic {name:.9}"), 12, &produce(name, 0, None, plain(1)));
         }
+        // The real broker makes the internal topic when a group is first asked for.
+        let group = peer.name("group");
+        peer.coordinator(0, &group);
         produced(peer, "internal", 12, &produce("__consumer_offsets", 0, None, plain(1)));
         for acks in [-2, 2, i16::MAX] {
             produced(peer, &format!("acks {acks}"), 12, &produce(&topic, 0, None, plain(1)).with_acks(acks));
@@ -139,7 +142,8 @@ fn a_topics_settings_are_kept_alike() {
 fn sequences_are_checked_alike() {
     compare(|peer| {
         let topic = peer.topic(3, &[]);
-        let new = InitProducerIdRequest::default().with_transaction_timeout_ms(1000);
+        let new =
+            InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(1000);
         let mut id = -1;
         peer.wait("producer id", |peer| {
             let answer = peer.call(4, &new);

@@ -72,6 +72,17 @@ impl Api for ProduceRequest {
                     Err(refusal) => {
                         failed = true;
                         answer = refuse_partition(answer, &refusal);
+                        // What the producer's state refuses is told with the log's start, as by the real broker.
+                        if matches!(
+                            refusal.code,
+                            Code::OutOfOrderSequenceNumber
+                                | Code::InvalidProducerEpoch
+                                | Code::UnknownProducerId
+                        ) && let Ok(topic) = &found
+                            && let Some(partition) = cluster.topics.partition(topic.as_str(), index)
+                        {
+                            answer.log_start_offset = partition.log.log_start();
+                        }
                         if refusal.code == Code::NotLeaderOrFollower
                             && context.version >= 10
                             && let Ok(topic) = &found

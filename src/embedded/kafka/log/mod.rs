@@ -168,7 +168,8 @@ impl PartitionLog {
                 return Ok(Appended {
                     base_offset: there.first_offset,
                     last_offset: there.last_offset,
-                    append_time: if rules.append_time { there.timestamp } else { -1 },
+                    // The real broker tells the batch's own time here, whatever kind of time the topic has.
+                    append_time: there.timestamp,
                     duplicate: true,
                 });
             }
