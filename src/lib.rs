@@ -27,6 +27,8 @@ pub mod config;
 pub mod delivery;
 mod error;
 pub mod idempotency;
+#[cfg(feature = "io")]
+mod random;
 mod types;
 
 #[cfg(feature = "amqp")]

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use crate::Timestamp;
+use crate::random::{STEP, mix};
 
 /// The time of day, and the seed of random choices.
 #[derive(Clone)]
@@ -51,13 +52,9 @@ impl Nature {
         }
     }
 
-    /// A random number: SplitMix64.
+    /// A random number.
     pub(crate) fn draw(&self) -> u64 {
-        const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-        let mut z = self.drawn.fetch_add(STEP, Ordering::Relaxed).wrapping_add(STEP);
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        mix(self.drawn.fetch_add(STEP, Ordering::Relaxed))
     }
 }
 

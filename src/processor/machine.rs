@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use super::Class;
 use super::summary::Summary;
 use crate::delivery::{Completed, KeyOrder, Ticket as Slot};
+use crate::random::SplitMix64;
 
 mod port;
 
@@ -92,7 +93,7 @@ pub(super) struct Machine {
     next: Ticket,
     bytes: usize,
     gate: Option<Gate>,
-    random: u64,
+    random: SplitMix64,
     /// Set once the run stops: when the drain must be over.
     drain_until: Option<Instant>,
     drained: bool,
@@ -113,7 +114,7 @@ impl Machine {
             next: 0,
             bytes: 0,
             gate: None,
-            random: seed,
+            random: SplitMix64::new(seed),
             drain_until: None,
             drained: false,
             culprit: None,
@@ -501,7 +502,7 @@ impl Machine {
 
     /// After a failure that may pass.
     fn retry(&mut self, ticket: Ticket, now: Instant) {
-        let random = self.draw();
+        let random = self.random.draw();
         let Some(entry) = self.entries.get_mut(&ticket) else { return };
         let elapsed = now.saturating_duration_since(entry.began.unwrap_or(now));
         match self.rules.retry.next_delay(entry.attempts, elapsed, random) {
@@ -604,17 +605,8 @@ impl Machine {
     /// `base * 2^tries` up to `cap`, and of that at least half, the rest at random.
     fn backoff(&mut self, tries: u32, base: Duration, cap: Duration) -> Duration {
         let full = base.saturating_mul(1 << tries.min(16)).min(cap);
-        let part = u32::try_from(self.draw() % 512).unwrap_or(0) + 512;
+        let part = u32::try_from(self.random.draw() % 512).unwrap_or(0) + 512;
         full.saturating_mul(part) / 1024
-    }
-
-    /// SplitMix64: enough to spread backoffs.
-    fn draw(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 
     fn at(&mut self, ticket: Ticket, stage: impl Fn(Stage) -> bool) -> Option<&mut Entry> {

@@ -16,6 +16,7 @@ use super::output::Gate;
 use crate::NodeId;
 use crate::embedded::faults::Faults;
 use crate::embedded::machine::{Clock, ConnectionId, Machine, Need, Output};
+use crate::random::{id_text, mix};
 
 /// What can be set about the connections; the rest is the broker's.
 #[derive(Debug, Clone)]
@@ -90,16 +91,9 @@ impl Core {
 
     /// A made-up consumer tag.
     pub(super) fn consumer_tag(&mut self) -> ShortStr {
-        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
         self.tags += 1;
         let high = mix(self.settings.broker.seed ^ mix(self.tags));
-        let mut bits = u128::from(high) << 64 | u128::from(mix(high));
-        let mut tag = b"amq.ctag-".to_vec();
-        for _ in 0..22 {
-            tag.extend(ALPHABET.get((bits & 63) as usize));
-            bits >>= 6;
-        }
-        ShortStr::new(&tag)
+        ShortStr::new(format!("amq.ctag-{}", id_text(high, mix(high))).as_bytes())
     }
 
     /// # Errors
@@ -114,14 +108,6 @@ impl Core {
         );
         Err(Failure::new(506, text))
     }
-}
-
-/// One step of SplitMix64.
-const fn mix(state: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 /// See the module's head.

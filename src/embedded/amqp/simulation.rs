@@ -35,19 +35,20 @@ use self::publisher::Publisher;
 use super::machine::{Server, Settings};
 use crate::embedded::faults::Faults;
 use crate::embedded::machine::{Clock, ConnectionId, Machine, Output};
+use crate::random::SplitMix64;
 use crate::{NodeId, Timestamp};
 
-/// SplitMix64.
+/// Chances from a seed.
 #[derive(Debug, Clone)]
-struct Chance(u64);
+struct Chance(SplitMix64);
 
 impl Chance {
+    fn new(seed: u64) -> Self {
+        Self(SplitMix64::new(seed))
+    }
+
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.draw()
     }
 
     /// From 0 to `below`, without it.
@@ -186,7 +187,7 @@ struct World {
 impl World {
     fn new(seed: u64) -> Self {
         let start = Instant::now();
-        let mut chance = Chance(seed);
+        let mut chance = Chance::new(seed);
         let plan = Plan::draw(&mut chance);
         let mut settings = Settings::default();
         settings.broker.seed = chance.next();

@@ -23,6 +23,7 @@ pub use rule::Rule;
 
 use self::rule::When;
 use super::machine::ConnectionId;
+use crate::random::mix;
 use crate::{Error, ErrorKind, NodeId, Result};
 
 /// What happened and is remembered; older ones are forgotten. Memory: some hundred bytes each.
@@ -274,14 +275,6 @@ fn unit(seed: u64, rule: u64, count: u64) -> f64 {
     let mixed = mix(mix(mix(seed) ^ rule) ^ count);
     // The 53 bits that a double holds.
     (mixed >> 11) as f64 / (1u64 << 53) as f64
-}
-
-/// One step of SplitMix64.
-fn mix(state: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 #[cfg(test)]

@@ -19,6 +19,7 @@ use super::topics::Topics;
 use super::transactions::{TransactionSettings, Transactions};
 use crate::embedded::faults::Faults;
 use crate::embedded::machine::{Clock, ConnectionId, Machine, Need, Output};
+use crate::random::{SplitMix64, id_text};
 use crate::{NodeId, Timestamp};
 
 /// How the cluster behaves, beside what topics and groups are told.
@@ -105,7 +106,7 @@ pub(crate) struct Cluster {
     pub(super) users: Users,
     pub(super) connections: BTreeMap<ConnectionId, Connection>,
     pub(super) woken: VecDeque<ConnectionId>,
-    random: u64,
+    random: SplitMix64,
     pub(super) carrier: Carrier,
 }
 
@@ -121,7 +122,7 @@ impl Cluster {
             })
             .collect::<BTreeMap<_, _>>();
         let mut cluster = Self {
-            random: settings.seed,
+            random: SplitMix64::new(settings.seed),
             id: StrBytes::default(),
             transactions: Transactions::new(settings.transactions.clone()),
             groups: Groups::new(settings.groups.clone()),
@@ -153,26 +154,14 @@ impl Cluster {
         self.clock.wall(now)
     }
 
-    /// A random number: splitmix64 from the seed.
+    /// A random number.
     pub(super) fn draw(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.random.draw()
     }
 
-    /// A random id as Kafka writes them: 22 characters of URL-safe base64.
+    /// A random id.
     fn draw_id(&mut self) -> StrBytes {
-        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let mut bits = (u128::from(self.draw()) << 64) | u128::from(self.draw());
-        let mut text = String::with_capacity(22);
-        for _ in 0..22 {
-            let index = (bits & 63) as usize;
-            text.push(ALPHABET.get(index).copied().map_or('A', char::from));
-            bits >>= 6;
-        }
-        text.into()
+        id_text(self.draw(), self.draw()).into()
     }
 
     /// Answers the request for which a handler said [`Reply::Later`](super::api::Reply::Later). Where the connection

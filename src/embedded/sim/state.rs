@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Incoming;
+use crate::random::mix;
 
 /// Bytes of one way of a connection that may be under way; more waits at the writer.
 pub(super) const WINDOW: usize = 256 * 1024;
@@ -112,14 +113,6 @@ pub(super) struct State {
     pub(super) trace: u64,
     pub(super) events: Vec<Event>,
     pub(super) limit: usize,
-}
-
-/// One step of SplitMix64's finish.
-fn mix(state: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 impl State {

@@ -60,6 +60,7 @@ use slab::Slab;
 
 use crate::embedded::ConnectionId;
 use crate::embedded::machine::Clock;
+use crate::random::SplitMix64;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -82,7 +83,7 @@ pub(crate) struct Broker {
     /// Dead letters that are not routed yet; empty between operations.
     dead: VecDeque<dead_letter::DeadLetter>,
     memory: memory::Memory,
-    random: u64,
+    random: SplitMix64,
     route: routing::Route,
 }
 
@@ -91,7 +92,7 @@ impl Broker {
     pub(crate) fn new(settings: Settings, clock: Clock) -> Self {
         let vhosts = settings.vhosts.clone();
         let mut broker = Self {
-            random: settings.seed,
+            random: SplitMix64::new(settings.seed),
             settings,
             clock,
             vhosts: Slab::new(),

@@ -32,6 +32,7 @@ use super::targets::Target;
 use super::unsettled::Outstanding;
 use crate::amqp::Table;
 use crate::embedded::ConnectionId;
+use crate::random::id_text;
 
 /// A queue.
 #[derive(Debug)]
@@ -226,26 +227,9 @@ impl Broker {
         Some(ok)
     }
 
-    /// 16 bytes of the seed's sequence in the letters of base 64 for names.
+    /// A name that nobody else has.
     fn make_up_name(&mut self) -> String {
-        const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let mut bits = (u128::from(self.random()) << 64) | u128::from(self.random());
-        let mut name = String::from("amq.gen-");
-        for _ in 0..22 {
-            let letter = LETTERS.get((bits & 63) as usize).copied().unwrap_or(b'A');
-            name.push(char::from(letter));
-            bits >>= 6;
-        }
-        name
-    }
-
-    /// splitmix64, from the seed in the settings.
-    fn random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        format!("amq.gen-{}", id_text(self.random.draw(), self.random.draw()))
     }
 
     /// `queue.declare`, passive.

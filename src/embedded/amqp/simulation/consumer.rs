@@ -37,7 +37,7 @@ impl Consumer {
             last: 0,
             work: BTreeMap::new(),
             flush: None,
-            chance: Chance(seed),
+            chance: Chance::new(seed),
         }
     }
 

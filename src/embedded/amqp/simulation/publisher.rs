@@ -38,7 +38,7 @@ impl Publisher {
             unsettled: messages as usize,
             open: false,
             next: None,
-            chance: Chance(seed),
+            chance: Chance::new(seed),
         }
     }
 
