@@ -20,10 +20,9 @@ use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The binary without any setting from outside.
 fn muslin(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_muslin"));
-    command.env_remove("MUSLIN_KAFKA").env_remove("MUSLIN_AMQP").args(args);
+    let mut command = common::muslin_alone();
+    command.args(args);
     command
 }
 

@@ -12,10 +12,9 @@ mod common;
 use std::process::{Command, Output};
 use std::time::Duration;
 
-/// The binary without any setting from outside.
 fn muslin(args: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_muslin"));
-    command.env_remove("MUSLIN_KAFKA").env_remove("MUSLIN_AMQP").args(args.split(' '));
+    let mut command = common::muslin_alone();
+    command.args(args.split(' '));
     command
 }
 

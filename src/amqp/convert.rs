@@ -141,37 +141,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn value() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            Just(Value::Null),
-            any::<bool>().prop_map(Value::Bool),
-            any::<i8>().prop_map(Value::I8),
-            any::<u8>().prop_map(Value::U8),
-            any::<i16>().prop_map(Value::I16),
-            any::<u16>().prop_map(Value::U16),
-            any::<i32>().prop_map(Value::I32),
-            any::<u32>().prop_map(Value::U32),
-            any::<i64>().prop_map(Value::I64),
-            (-1e9f32..1e9).prop_map(Value::F32),
-            (-1e9f64..1e9).prop_map(Value::F64),
-            (any::<u8>(), any::<i32>()).prop_map(|(scale, value)| Value::Decimal { scale, value }),
-            ".{0,12}".prop_map(Value::Text),
-            proptest::collection::vec(any::<u8>(), 0..12).prop_map(|b| Value::Bytes(b.into())),
-            any::<u64>().prop_map(Value::Timestamp),
-        ];
-        leaf.prop_recursive(4, 32, 4, |inner| {
-            prop_oneof![
-                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
-                proptest::collection::btree_map(".{0,6}", inner, 0..4)
-                    .prop_map(|m| Value::Table(m.into_iter().collect())),
-            ]
-        })
-    }
+    use crate::amqp::table::samples::any_value;
 
     proptest! {
         #[test]
-        fn every_header_value_survives_the_way_there_and_back(v in value()) {
+        fn every_header_value_survives_the_way_there_and_back(v in any_value()) {
             prop_assert_eq!(value_from(&value_to_wire(&v).unwrap(), 0), v);
         }
     }

@@ -264,6 +264,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::amqp::table::samples::nested;
 
     fn frame(kind: u8, payload: &[u8]) -> Vec<u8> {
         let mut out = vec![kind, 0, 1];
@@ -282,17 +283,6 @@ mod tests {
         payload.extend_from_slice(table);
         payload.push(2);
         frame(HEADER, &payload)
-    }
-
-    fn nested(depth: usize) -> Vec<u8> {
-        let mut value = b"t\x01".to_vec();
-        for _ in 0..depth {
-            let mut outer = b"A".to_vec();
-            outer.extend_from_slice(&(value.len() as u32).to_be_bytes());
-            outer.extend_from_slice(&value);
-            value = outer;
-        }
-        [b"\x01n".to_vec(), value].concat()
     }
 
     #[track_caller]

@@ -82,6 +82,8 @@ pub use publisher::{Publisher, Queued};
 pub use queue::{Depth, Queue, QueueBuilder};
 #[cfg(feature = "embedded")]
 pub(crate) use table::MAX_DEPTH;
+#[cfg(all(test, feature = "embedded"))]
+pub(crate) use table::samples;
 pub use table::{Table, Value};
 pub use topology::{ExchangeBuilder, ExchangeKind};
 pub use url::Url;

@@ -287,3 +287,50 @@ mod tests {
         assert!(e.to_string().contains("deeper than 32"), "{e}");
     }
 }
+
+/// Values for the tests of all that reads or writes them.
+#[cfg(test)]
+pub(crate) mod samples {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    pub(crate) fn any_value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            any::<i8>().prop_map(Value::I8),
+            any::<u8>().prop_map(Value::U8),
+            any::<i16>().prop_map(Value::I16),
+            any::<u16>().prop_map(Value::U16),
+            any::<i32>().prop_map(Value::I32),
+            any::<u32>().prop_map(Value::U32),
+            any::<i64>().prop_map(Value::I64),
+            (-1e9f32..1e9).prop_map(Value::F32),
+            (-1e9f64..1e9).prop_map(Value::F64),
+            (any::<u8>(), any::<i32>()).prop_map(|(scale, value)| Value::Decimal { scale, value }),
+            ".{0,12}".prop_map(Value::Text),
+            proptest::collection::vec(any::<u8>(), 0..12).prop_map(|b| Value::Bytes(b.into())),
+            any::<u64>().prop_map(Value::Timestamp),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+                proptest::collection::btree_map(".{0,6}", inner, 0..4)
+                    .prop_map(|m| Value::Table(m.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// Arrays nested `depth` times, as the only field, without the table's length.
+    pub(crate) fn nested(depth: usize) -> Vec<u8> {
+        let mut value = b"t\x01".to_vec();
+        for _ in 0..depth {
+            let mut outer = b"A".to_vec();
+            outer.extend_from_slice(&(value.len() as u32).to_be_bytes());
+            outer.extend_from_slice(&value);
+            value = outer;
+        }
+        [b"\x01n".to_vec(), value].concat()
+    }
+}

@@ -46,6 +46,13 @@ pub fn muslin() -> Command {
     command
 }
 
+/// The binary without any setting from outside: no broker is named.
+pub fn muslin_alone() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_muslin"));
+    command.env_remove("MUSLIN_KAFKA").env_remove("MUSLIN_AMQP");
+    command
+}
+
 /// A Python program of `tests/python`, in the environment that holds aiokafka and aio-pika.
 pub fn python(script: &str) -> Command {
     let interpreter = std::env::var("MUSLIN_PYTHON").unwrap_or_else(|_| {

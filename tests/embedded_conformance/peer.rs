@@ -16,7 +16,7 @@ use muslin::{ProducerEpoch, ProducerId as Id, Sequence, Timestamp};
 use crate::common;
 
 /// The longest wait for anything.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(20);
 
 /// A connection to a broker, real or embedded.
 pub(crate) struct Peer {

@@ -10,6 +10,7 @@ use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
+use kafka_protocol::protocol::StrBytes;
 
 use super::{Api, Code, Context, Field, Reply, Shape, always, since};
 use crate::embedded::kafka::cluster::Cluster;
@@ -52,20 +53,13 @@ impl Api for OffsetCommitRequest {
             let mut partitions = Vec::new();
             let name = own(&topic.name);
             for p in &topic.partitions {
-                let metadata = p.committed_metadata.as_ref().map(own).unwrap_or_default();
-                let error = cluster.check_offset(&name, p.partition_index, metadata.len());
-                if error.is_none() {
-                    offers.push(Offered {
-                        topic: name.clone(),
-                        partition: p.partition_index,
-                        committed: Committed {
-                            offset: p.committed_offset,
-                            leader_epoch: p.committed_leader_epoch,
-                            metadata,
-                            at: context.now,
-                        },
-                    });
-                }
+                let committed = Committed {
+                    offset: p.committed_offset,
+                    leader_epoch: p.committed_leader_epoch,
+                    metadata: p.committed_metadata.as_ref().map(own).unwrap_or_default(),
+                    at: context.now,
+                };
+                let error = cluster.offer(&mut offers, &name, p.partition_index, committed).err();
                 partitions.push(answer(p.partition_index, error));
             }
             topics.push(
@@ -112,23 +106,32 @@ fn answer(partition: i32, error: Option<Code>) -> OffsetCommitResponsePartition 
 
 impl Cluster {
     /// Refuses a request about a group that has no name, or that another broker coordinates.
-    pub(super) fn check_group(
-        &self,
-        context: &Context,
-        group: &kafka_protocol::protocol::StrBytes,
-    ) -> Result<(), Code> {
+    pub(super) fn check_group(&self, context: &Context, group: &StrBytes) -> Result<(), Code> {
         if group.is_empty() {
             return Err(Code::InvalidGroupId);
         }
         self.check_coordinator(context, Coordinated::Group, group)
     }
 
-    /// What refuses an offset by itself.
-    pub(super) fn check_offset(&self, topic: &str, partition: i32, metadata: usize) -> Option<Code> {
+    /// Adds an offset to those that a group is offered, unless it is refused by itself.
+    ///
+    /// # Errors
+    /// UNKNOWN_TOPIC_OR_PARTITION, OFFSET_METADATA_TOO_LARGE.
+    pub(super) fn offer(
+        &self,
+        offers: &mut Vec<Offered>,
+        topic: &StrBytes,
+        partition: i32,
+        committed: Committed,
+    ) -> Result<(), Code> {
         if !self.has_partition(topic, partition) {
-            return Some(Code::UnknownTopicOrPartition);
+            return Err(Code::UnknownTopicOrPartition);
         }
-        (metadata > self.groups.settings.max_metadata).then_some(Code::OffsetMetadataTooLarge)
+        if committed.metadata.len() > self.groups.settings.max_metadata {
+            return Err(Code::OffsetMetadataTooLarge);
+        }
+        offers.push(Offered { topic: topic.clone(), partition, committed });
+        Ok(())
     }
 
     /// Is there such a partition?

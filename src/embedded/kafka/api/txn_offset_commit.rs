@@ -13,7 +13,7 @@ use kafka_protocol::messages::{TxnOffsetCommitRequest, TxnOffsetCommitResponse};
 
 use super::{Api, Code, Context, Field, Reply, Shape, always, since};
 use crate::embedded::kafka::cluster::Cluster;
-use crate::embedded::kafka::groups::{Asker, Committed, Moment, Offered, own};
+use crate::embedded::kafka::groups::{Asker, Committed, Moment, own};
 use crate::embedded::kafka::transactions::producer;
 
 impl Api for TxnOffsetCommitRequest {
@@ -44,20 +44,13 @@ impl Api for TxnOffsetCommitRequest {
             let name = own(&topic.name);
             let mut partitions = Vec::new();
             for p in &topic.partitions {
-                let metadata = p.committed_metadata.as_ref().map(own).unwrap_or_default();
-                let error = cluster.check_offset(&name, p.partition_index, metadata.len());
-                if error.is_none() {
-                    offers.push(Offered {
-                        topic: name.clone(),
-                        partition: p.partition_index,
-                        committed: Committed {
-                            offset: p.committed_offset,
-                            leader_epoch: p.committed_leader_epoch,
-                            metadata,
-                            at: context.now,
-                        },
-                    });
-                }
+                let committed = Committed {
+                    offset: p.committed_offset,
+                    leader_epoch: p.committed_leader_epoch,
+                    metadata: p.committed_metadata.as_ref().map(own).unwrap_or_default(),
+                    at: context.now,
+                };
+                let error = cluster.offer(&mut offers, &name, p.partition_index, committed).err();
                 partitions.push(answer(p.partition_index, error));
             }
             topics.push(

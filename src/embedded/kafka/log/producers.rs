@@ -60,6 +60,19 @@ impl Producer {
         Self { epoch, last_timestamp: -1, coordinator_epoch: -1, open_since: None, recent: VecDeque::new() }
     }
 
+    /// # Errors
+    /// INVALID_PRODUCER_EPOCH for one older than the last.
+    fn check_epoch(&self, id: i64, epoch: i16) -> Result<(), Refusal> {
+        if epoch >= self.epoch {
+            return Ok(());
+        }
+        let last = self.epoch;
+        Err(Refusal::new(
+            Code::InvalidProducerEpoch,
+            format!("Epoch of producer {id} is {epoch}, which is smaller than the last seen epoch {last}"),
+        ))
+    }
+
     fn set_epoch(&mut self, epoch: i16) {
         if self.epoch != epoch {
             self.epoch = epoch;
@@ -125,15 +138,7 @@ impl Producers {
                 Ok(())
             };
         };
-        if epoch < producer.epoch {
-            return Err(Refusal::new(
-                Code::InvalidProducerEpoch,
-                format!(
-                    "Epoch of producer {id} is {epoch}, which is smaller than the last seen epoch {}",
-                    producer.epoch
-                ),
-            ));
-        }
+        producer.check_epoch(id, epoch)?;
         if epoch > producer.epoch {
             return if first == 0 {
                 Ok(())
@@ -145,7 +150,7 @@ impl Producers {
         }
         let last = producer.last_sequence();
         // Without a batch in this epoch there is only a marker: the sequence starts anew.
-        let follows = if last == -1 { first == 0 } else { first == next_sequence(last) };
+        let follows = if last == -1 { first == 0 } else { first == crate::Sequence(last).plus(1).0 };
         if follows {
             Ok(())
         } else {
@@ -189,15 +194,7 @@ impl Producers {
     /// INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED.
     pub(crate) fn check_marker(&self, id: i64, epoch: i16, coordinator_epoch: i32) -> Result<(), Refusal> {
         let Some(producer) = self.by_id.get(&id) else { return Ok(()) };
-        if epoch < producer.epoch {
-            return Err(Refusal::new(
-                Code::InvalidProducerEpoch,
-                format!(
-                    "Epoch of producer {id} is {epoch}, which is smaller than the last seen epoch {}",
-                    producer.epoch
-                ),
-            ));
-        }
+        producer.check_epoch(id, epoch)?;
         if coordinator_epoch < producer.coordinator_epoch {
             return Err(Refusal::new(
                 Code::TransactionCoordinatorFenced,
@@ -252,11 +249,6 @@ impl Producers {
             }
         }
     }
-}
-
-/// The sequence after `last`; after the largest comes 0.
-fn next_sequence(last: i32) -> i32 {
-    last.checked_add(1).unwrap_or(0)
 }
 
 /// A batch's first and last sequence.
