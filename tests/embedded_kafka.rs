@@ -3,9 +3,13 @@
 
 use std::time::Duration;
 
+use bytes::BytesMut;
+use kafka_protocol::messages::{ProduceRequest, TopicName, produce_request};
+use kafka_protocol::protocol::Encodable;
+use muslin::codec::record_batch::{BatchBuilder, BatchOptions};
 use muslin::kafka::{Client, Record};
 use muslin::{ErrorKind, LeaderEpoch, Offset, Partition, Timestamp, embedded};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 #[tokio::test]
@@ -193,4 +197,47 @@ async fn a_thousand_hostile_connections_leave_it_serving_and_its_memory_where_it
     send(&client, "t", numbered(5, 10)).await;
     assert_eq!(read(&client, "t", "readers", 10).await, numbered(0, 10));
     client.close().await.unwrap();
+}
+
+/// One request to produce: garbage to partition 0, a sound batch to partition 1.
+fn mostly_garbage(garbage: usize) -> BytesMut {
+    let mut batch = BatchBuilder::new(BatchOptions::default());
+    batch
+        .push(Timestamp(1_700_000_000_000), None, Some(b"v"), std::iter::empty::<(&str, Option<&[u8]>)>())
+        .unwrap();
+    let partition = |index, records| {
+        produce_request::PartitionProduceData::default().with_index(index).with_records(Some(records))
+    };
+    let topic =
+        produce_request::TopicProduceData::default().with_name(TopicName("t".into())).with_partition_data(
+            vec![partition(0, vec![0; garbage].into()), partition(1, batch.finish().unwrap())],
+        );
+    let request = ProduceRequest::default()
+        .with_transactional_id(None)
+        .with_acks(-1)
+        .with_timeout_ms(1_000)
+        .with_topic_data(vec![topic]);
+    let mut bytes = BytesMut::from(&[0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 0, 1, b'x', 0][..]);
+    request.encode(&mut bytes, 9).unwrap();
+    let size = u32::try_from(bytes.len() - 4).unwrap();
+    bytes[..4].copy_from_slice(&size.to_be_bytes());
+    bytes
+}
+
+#[tokio::test]
+async fn a_small_batch_keeps_no_large_request_in_memory() {
+    let kafka = embedded::Kafka::builder().topic("t", 2).start().await.unwrap();
+    let mut stream = TcpStream::connect(kafka.addresses()[0]).await.unwrap();
+    let request = mostly_garbage(4 << 20);
+    let before = resident();
+    for _ in 0..40 {
+        stream.write_all(&request).await.unwrap();
+        let size = stream.read_u32().await.unwrap();
+        let mut answer = vec![0; size as usize];
+        stream.read_exact(&mut answer).await.unwrap();
+    }
+    assert_eq!(kafka.end_offset("t", Partition(0)).unwrap(), Offset(0), "garbage is refused");
+    assert_eq!(kafka.end_offset("t", Partition(1)).unwrap(), Offset(40));
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 64 << 20, "{grown} bytes more for 40 small batches");
 }

@@ -287,6 +287,7 @@ impl Cluster {
         if state.session.is_raw() {
             return self.log_in_raw(connection, &frame, now);
         }
+        let size = frame.len();
         let head = match api::read_head(frame) {
             Ok(head) => head,
             Err(why) => {
@@ -304,6 +305,7 @@ impl Cluster {
             version: head.pending.version,
             pending: head.pending,
             now,
+            size,
             struck: false,
         };
         if head.unknown_version {

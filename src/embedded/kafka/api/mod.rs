@@ -94,6 +94,8 @@ pub(super) struct Context {
     pub(super) version: i16,
     pub(super) pending: Pending,
     pub(super) now: Instant,
+    /// Bytes of the whole request.
+    pub(super) size: usize,
     /// The faults have had their say.
     pub(super) struck: bool,
 }

@@ -24,6 +24,9 @@ use crate::embedded::kafka::topics::is_internal;
 use crate::embedded::machine::Output;
 use crate::{NodeId, Topic};
 
+/// A batch that is a smaller part of its request than this is copied out of it.
+const KEPT: usize = 8;
+
 impl Api for ProduceRequest {
     const SERVED: RangeInclusive<i16> = 3..=13;
     const SHAPE: &'static [Field] = &[
@@ -227,6 +230,9 @@ fn append(
             Refusal::new(code, text)
         },
     )?;
+    // What is stored must not keep a much larger request in memory, of which the rest was refused or is deleted first.
+    let records =
+        if records.len() < context.size / KEPT { Bytes::copy_from_slice(&records) } else { records };
     let wall = cluster.wall(context.now);
     let appended = cluster.topics.change(name, index, |partition, _| {
         let appended = partition.log.append(&records, &rules, partition.leader_epoch, wall);
