@@ -296,7 +296,6 @@ impl Cluster {
                 return;
             }
         };
-        state.client_id.clone_from(&head.client_id);
         state.pending = Some(head.pending);
         let context = Context {
             connection,

@@ -13,7 +13,6 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
-use kafka_protocol::protocol::StrBytes;
 
 use super::carry::Fate;
 use super::security::Session;
@@ -38,8 +37,6 @@ pub(super) struct Connection {
     pub(super) peer: SocketAddr,
     /// Who it is, and what it may send.
     pub(super) session: Session,
-    /// The client id of the last request.
-    pub(super) client_id: Option<StrBytes>,
     /// The request whose answer is awaited.
     pub(super) pending: Option<Pending>,
     /// What is to happen to its answer.
@@ -63,7 +60,6 @@ impl Connection {
             node,
             peer,
             session,
-            client_id: None,
             pending: None,
             fate: None,
             kept: None,
