@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes tests/data/batches anew: what the Java client, librdkafka and franz-go write, as a real broker stored it.
+# Makes tests/data/batches anew: what the Java client, librdkafka and franz-go write, as a real broker stored it; and
+# tests/data/partitions: how the Java client and librdkafka hash keys.
 #
 #   scripts/with-brokers.sh scripts/make-vectors.sh
 #
@@ -44,4 +45,7 @@ vector java-append-time message.timestamp.type=LogAppendTime -- java_ idempotent
 vector java-transactions -- java_ transact zstd
 vector librdkafka-idempotent -- librdkafka idempotent lz4
 vector franz-go-transactions -- franz transact snappy
-du -sh "$out"
+mkdir -p tests/data/partitions
+java -cp "$libs/*" "$gen/Keys.java" "$work/keys"
+"$work/venv/bin/python" "$gen/keys.py" "$work/keys" tests/data/partitions/keys.bin
+du -sh "$out" tests/data/partitions

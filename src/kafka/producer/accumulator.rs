@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use super::completion::{Completion, Promise, Written};
-use super::partitioner::{self, Sticky};
+use super::partitioner::{Facts, Partitioning, TopicPartitioner};
 use super::record::Record;
 use super::sequence::{Sequences, Stamp};
 use crate::codec::compression::Compression;
@@ -58,6 +58,7 @@ pub(crate) struct Settings {
     pub(crate) compression: Compression,
     pub(crate) level: Option<i32>,
     pub(crate) delivery_timeout: Duration,
+    pub(crate) partitioning: Partitioning,
 }
 
 /// A batch, from its first record to its outcome.
@@ -194,7 +195,7 @@ struct Queue {
 
 #[derive(Debug, Default)]
 struct TopicState {
-    sticky: Sticky,
+    partitioner: TopicPartitioner,
     queues: Vec<Option<usize>>,
 }
 
@@ -286,8 +287,20 @@ impl Accumulator {
                     ));
                 }
             },
-            (None, Some(key)) => partitioner::by_key(key, partitions),
-            (None, None) => topic.sticky.partition(partitions, draw),
+            (None, key) => {
+                let facts = Facts {
+                    topic: &record.topic,
+                    key: key.as_deref(),
+                    value: record.value.as_deref(),
+                    partitions,
+                };
+                let (slots, queues) = (&topic.queues, &self.queues);
+                let queued = |partition: usize| {
+                    let queue = slots.get(partition).copied().flatten().and_then(|at| queues.get(at));
+                    Some(queue.map_or(0, |q| (q.ready.len() + usize::from(q.in_flight.is_some())) as u32))
+                };
+                topic.partitioner.partition(&self.settings.partitioning, facts, queued, draw)?
+            }
         };
         if topic.queues.len() <= partition {
             topic.queues.resize(partitions.max(partition + 1), None);
@@ -320,7 +333,7 @@ impl Accumulator {
                 return Ok(Appended { completion, index: at, wake: self.hurried > 0 });
             }
             queue.ready.extend(queue.open.take());
-            topic.sticky.handle_closed(partition);
+            topic.partitioner.handle_closed(partition);
         }
         // A record over the batch size has a batch of its own.
         let max_bytes = self.settings.batch_size.max(reserved).min(self.settings.max_request_size);
@@ -419,7 +432,7 @@ impl Accumulator {
             }
             let Some(mut batch) = queue.ready.pop_front().or_else(|| queue.open.take()) else { continue };
             if let (None, Some(topic)) = (&batch.stamp, self.topics.get_mut(&queue.topic)) {
-                topic.sticky.handle_closed(usize::try_from(queue.partition.0).unwrap_or(0));
+                topic.partitioner.handle_closed(usize::try_from(queue.partition.0).unwrap_or(0));
             }
             if batch.stamp.is_none() {
                 batch.stamp = queue.sequences.assign(batch.records);

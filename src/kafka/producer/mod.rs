@@ -25,6 +25,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 pub use completion::Queued;
+pub use partitioner::{Partitioner, Partitioning};
 pub use record::Record;
 
 use self::accumulator::{Accumulator, Settings};
@@ -62,6 +63,7 @@ pub struct ProducerBuilder {
     level: Option<i32>,
     delivery_timeout: Duration,
     create_topics: bool,
+    partitioning: Partitioning,
 }
 
 impl ProducerBuilder {
@@ -77,6 +79,7 @@ impl ProducerBuilder {
             level: None,
             delivery_timeout: Duration::from_secs(120),
             create_topics: true,
+            partitioning: Partitioning::default(),
         }
     }
 
@@ -141,6 +144,13 @@ impl ProducerBuilder {
         self
     }
 
+    /// How the partition of a record is chosen that names none: a [`Partitioning`], or a rule of one's own (a
+    /// [`Partitioner`], a closure). Default [`Partitioning::Adaptive`], as in the Java client.
+    pub fn partitioner(mut self, partitioning: impl Into<Partitioning>) -> Self {
+        self.partitioning = partitioning.into();
+        self
+    }
+
     /// Checks the settings, asks the broker for a producer id and starts the sending task on the current runtime.
     ///
     /// Cancel safe.
@@ -177,6 +187,7 @@ impl ProducerBuilder {
             compression: self.compression,
             level: self.level,
             delivery_timeout: self.delivery_timeout.min(LONGEST),
+            partitioning: self.partitioning,
         };
         let shared = Arc::new(Shared {
             client: self.client,

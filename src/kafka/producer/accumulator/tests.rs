@@ -17,6 +17,7 @@ fn settings() -> Settings {
         compression: Compression::None,
         level: None,
         delivery_timeout: Duration::from_secs(30),
+        partitioning: Partitioning::default(),
     }
 }
 
