@@ -289,13 +289,13 @@ async fn records_without_a_key_spread_over_the_partitions() {
     let client = client().await;
     let topic = new_topic(&client, "spread", 4).await;
     let producer = client.producer().batch_size(1024).build().await.unwrap();
-    for i in 0..2000u32 {
+    for i in 0..20_000u32 {
         drop(producer.enqueue(Record::to_topic(topic.clone()).value(i.to_string())).await.unwrap());
     }
     producer.close(Duration::from_secs(10)).await.unwrap();
     let ends = client.offsets(&topic, At::Latest).await.unwrap();
-    assert_eq!(ends.values().map(|o| o.get()).sum::<i64>(), 2000);
-    assert!(ends.values().all(|o| o.get() > 50), "{ends:?}");
+    assert_eq!(ends.values().map(|o| o.get()).sum::<i64>(), 20_000);
+    assert!(ends.values().all(|o| o.get() > 1000), "{ends:?}");
 }
 
 #[tokio::test]

@@ -333,7 +333,7 @@ impl Accumulator {
                 return Ok(Appended { completion, index: at, wake: self.hurried > 0 });
             }
             queue.ready.extend(queue.open.take());
-            topic.partitioner.handle_closed(partition);
+            topic.partitioner.handle_closed(partition, self.settings.batch_size);
         }
         // A record over the batch size has a batch of its own.
         let max_bytes = self.settings.batch_size.max(reserved).min(self.settings.max_request_size);
@@ -432,7 +432,8 @@ impl Accumulator {
             }
             let Some(mut batch) = queue.ready.pop_front().or_else(|| queue.open.take()) else { continue };
             if let (None, Some(topic)) = (&batch.stamp, self.topics.get_mut(&queue.topic)) {
-                topic.partitioner.handle_closed(usize::try_from(queue.partition.0).unwrap_or(0));
+                let partition = usize::try_from(queue.partition.0).unwrap_or(0);
+                topic.partitioner.handle_closed(partition, self.settings.batch_size);
             }
             if batch.stamp.is_none() {
                 batch.stamp = queue.sequences.assign(batch.records);

@@ -73,7 +73,7 @@ where
 /// [`ConsistentRandom`](Self::ConsistentRandom) for what is built on librdkafka (confluent-kafka for Python, Go and
 /// .NET, rdkafka) with its default. Growing a topic moves keys with every one of them.
 ///
-/// "Sticky" is: all to one partition until a batch of it closes and it got 16 KiB, then to another.
+/// "Sticky" is: all to one partition until a batch of it closes and it got the bytes of a batch, 16 KiB at most, then to another.
 ///
 /// Memory: none for a topic, but 8 bytes a partition for `Adaptive`.
 #[derive(Clone, Default)]
@@ -180,6 +180,9 @@ impl fmt::Debug for Partitioning {
     }
 }
 
+/// The least that a record takes in its batch besides key and value: seven numbers of a byte or more.
+const AROUND: usize = 7;
+
 /// What the choice looks at.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Facts<'a> {
@@ -214,7 +217,8 @@ impl TopicPartitioner {
         draw: impl FnOnce() -> u64,
     ) -> Result<usize> {
         let Facts { topic, key, value, partitions } = facts;
-        let bytes = key.map_or(0, <[u8]>::len).saturating_add(value.map_or(0, <[u8]>::len));
+        let bytes =
+            key.map_or(0, <[u8]>::len).saturating_add(value.map_or(0, <[u8]>::len)).saturating_add(AROUND);
         let filled = key.filter(|key| !key.is_empty());
         Ok(match by {
             Partitioning::Adaptive => match key {
@@ -256,9 +260,9 @@ impl TopicPartitioner {
         })
     }
 
-    /// A batch of this partition closed.
-    pub(crate) fn handle_closed(&mut self, partition: usize) {
-        self.sticky.handle_closed(partition);
+    /// A batch of this partition, of `batch_size` bytes at most, closed.
+    pub(crate) fn handle_closed(&mut self, partition: usize, batch_size: usize) {
+        self.sticky.handle_closed(partition, batch_size);
     }
 }
 
@@ -270,7 +274,7 @@ mod tests {
     fn places(by: &Partitioning, keys: &[Option<&[u8]>], partitions: usize) -> Vec<usize> {
         let topic = Topic::new("t").unwrap();
         let mut state = TopicPartitioner::default();
-        let value = vec![0; sticky::LEAST];
+        let value = vec![0; sticky::TURN];
         let mut draws = 0u64;
         keys.iter()
             .map(|key| {
@@ -280,7 +284,7 @@ mod tests {
                     draws
                 };
                 let p = state.partition(by, facts, |_| Some(0), draw).unwrap();
-                state.handle_closed(p);
+                state.handle_closed(p, usize::MAX);
                 p
             })
             .collect()

@@ -2,20 +2,21 @@
 //! time the partitions do too. Pure.
 //!
 //! ```text
-//!              bytes >= LEAST and its batch closes
+//!              bytes >= a turn and its batch closes
 //!   staying ----------------------------------------> choosing -- next record --> staying with another
 //!      ^                                                  |
 //!      +--------------------------------------------------+
 //! ```
 //!
 //! KIP-480 moves with each batch that closes. Where batches close by time that favours slow brokers: their batches are
-//! larger, and each is one turn. So, as KIP-794 does, a partition keeps its turn until it got [`LEAST`] bytes.
+//! larger, and each is one turn. So, as KIP-794 does, a partition keeps its turn until it got a batch's bytes, [`TURN`] at
+//! most.
 //! With adaptive weights the next partition is drawn by how short its queue of batches is, and one without a leader is
 //! not drawn while there are others.
 
-/// The bytes that a partition gets in one turn at least: the batch size of the Java client. Larger batches fill all the
-/// same, as a turn ends only when a batch closes.
-pub(crate) const LEAST: usize = 16 << 10;
+/// The bytes that a partition gets in one turn at least, where batches are not smaller: the batch size of the Java client.
+/// Larger batches fill all the same, as a turn ends only when a batch closes.
+pub(crate) const TURN: usize = 16 << 10;
 /// Queues are looked at anew after this share of the partitions had a turn, so that a turn costs the same however many
 /// there are.
 const LOOKS_PER_ROUND: usize = 16;
@@ -76,9 +77,9 @@ impl Sticky {
         self.settle(next, bytes)
     }
 
-    /// A batch of this partition closed.
-    pub(crate) fn handle_closed(&mut self, partition: usize) {
-        if self.current == Some(partition) && self.bytes >= LEAST {
+    /// A batch of this partition, of `batch_size` bytes at most, closed.
+    pub(crate) fn handle_closed(&mut self, partition: usize, batch_size: usize) {
+        if self.current == Some(partition) && self.bytes >= batch_size.min(TURN) {
             self.moving = true;
         }
     }
@@ -128,14 +129,14 @@ mod tests {
     #[test]
     fn records_stay_until_the_batch_closes_and_then_leave() {
         let mut sticky = Sticky::default();
-        let first = sticky.uniform(LEAST, 3, || 1);
+        let first = sticky.uniform(TURN, 3, || 1);
         assert_eq!(sticky.uniform(1, 3, no_draw), first);
-        sticky.handle_closed(first + 1);
+        sticky.handle_closed(first + 1, usize::MAX);
         assert_eq!(sticky.uniform(1, 3, no_draw), first, "another partition's batch");
         for draw in 0..20 {
-            let before = sticky.uniform(LEAST, 3, || draw);
-            sticky.handle_closed(before);
-            assert_ne!(sticky.uniform(LEAST, 3, || draw), before);
+            let before = sticky.uniform(TURN, 3, || draw);
+            sticky.handle_closed(before, usize::MAX);
+            assert_ne!(sticky.uniform(TURN, 3, || draw), before);
         }
         assert_eq!(sticky.uniform(1, 1, || 5), 0, "a topic made anew with fewer partitions");
     }
@@ -144,12 +145,22 @@ mod tests {
     fn batches_that_close_early_do_not_end_a_turn() {
         let mut sticky = Sticky::default();
         let first = sticky.uniform(100, 4, || 0);
-        for _ in 1..LEAST.div_ceil(100) {
-            sticky.handle_closed(first);
+        for _ in 1..TURN.div_ceil(100) {
+            sticky.handle_closed(first, usize::MAX);
             assert_eq!(sticky.uniform(100, 4, no_draw), first);
         }
-        sticky.handle_closed(first);
+        sticky.handle_closed(first, usize::MAX);
         assert_ne!(sticky.uniform(100, 4, || 0), first);
+    }
+
+    #[test]
+    fn a_turn_is_no_longer_than_a_small_batch() {
+        let mut sticky = Sticky::default();
+        let first = sticky.uniform(1000, 4, || 0);
+        sticky.handle_closed(first, 1024);
+        assert_eq!(sticky.uniform(24, 4, no_draw), first);
+        sticky.handle_closed(first, 1024);
+        assert_ne!(sticky.uniform(24, 4, || 0), first);
     }
 
     /// How often each partition is drawn when every number below `draws` is drawn once, from a fresh start.
@@ -179,8 +190,8 @@ mod tests {
         let mut sticky = Sticky::default();
         let mut seen = std::collections::BTreeSet::new();
         for (round, partitions) in (0..200u64).map(|i| (i, if i < 100 { 2 } else { 5 })) {
-            let p = sticky.adaptive(LEAST, partitions, |_| Some(0), || round);
-            sticky.handle_closed(p);
+            let p = sticky.adaptive(TURN, partitions, |_| Some(0), || round);
+            sticky.handle_closed(p, usize::MAX);
             assert!(p < partitions);
             seen.insert(p);
         }
@@ -193,7 +204,7 @@ mod tests {
         let (mut looks, turns, partitions) = (0, 10_000, 10_000);
         for draw in 0..turns {
             let p = sticky.adaptive(
-                LEAST,
+                TURN,
                 partitions,
                 |_| {
                     looks += 1;
@@ -201,7 +212,7 @@ mod tests {
                 },
                 || draw,
             );
-            sticky.handle_closed(p);
+            sticky.handle_closed(p, usize::MAX);
         }
         assert!(looks <= (LOOKS_PER_ROUND + 1) * turns as usize, "{looks}");
     }
