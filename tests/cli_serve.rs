@@ -138,6 +138,63 @@ fn the_command_line_works_on_what_serve_serves() {
 }
 
 #[test]
+fn a_bench_sends_what_it_says_and_reports_it_as_json() {
+    let serve = Serve::start(&["--topic", "load:3"]);
+    let variables = serve.variables();
+    let run = |args: &[&str]| {
+        common::succeed(muslin(args).envs(variables.iter().map(|(name, value)| (name, value))), "")
+    };
+    let bench = |args: &[&str]| common::json_lines(&run(args)).pop().unwrap();
+    let number =
+        |report: &Value, name: &str| report[name].as_f64().unwrap_or_else(|| panic!("{name}: {report}"));
+
+    let report = bench(&[
+        "bench", "produce", "-J", "--topic", "load", "--count", "20500", "--size", "128", "--codec", "lz4",
+    ]);
+    for (name, value) in [("peer", "muslin"), ("op", "produce"), ("codec", "lz4")] {
+        assert_eq!(report[name], value, "{report}");
+    }
+    for (name, value) in [("count", 20_500), ("size", 128), ("failed", 0), ("ambiguous", 0)] {
+        assert_eq!(report[name], value, "{report}");
+    }
+    for name in ["wall_s", "max_rss_kb", "msgs_per_s"] {
+        assert!(number(&report, name) > 0.0, "{name}: {report}");
+    }
+    for name in ["cpu_s", "cpu_us_per_msg"] {
+        assert!(number(&report, name) >= 0.0, "{name}: {report}");
+    }
+    assert_eq!(report.get("p50_us"), None);
+
+    let records = common::json_lines(&run(&["consume", "-t", "load", "-o", "beginning", "-e", "-J"]));
+    assert_eq!(records.len(), 20_500);
+    let keys: std::collections::BTreeSet<_> = records.iter().map(|r| r["key"].as_str().unwrap()).collect();
+    assert_eq!(keys.len(), 10_000);
+    for record in &records {
+        let (key, value) = (record["key"].as_str().unwrap(), record["value"].as_str().unwrap());
+        assert_eq!(key.len() + value.len(), 128);
+    }
+
+    // A topic that is not there is made.
+    let report = bench(&["bench", "latency", "-J", "--topic", "singles", "--count", "50"]);
+    assert_eq!((&report["op"], &report["count"]), (&"latency".into(), &50.into()), "{report}");
+    let waits = ["p50_us", "p99_us", "p999_us"].map(|name| number(&report, name));
+    assert!(waits[0] > 0.0 && waits.is_sorted(), "{report}");
+    let said = String::from_utf8(
+        muslin(&["bench", "latency", "-t", "singles", "-c", "3"])
+            .envs(variables.iter().map(|(name, value)| (name, value)))
+            .output()
+            .unwrap()
+            .stderr,
+    )
+    .unwrap();
+    assert!(said.contains("3 records of 100 bytes") && said.contains("p99"), "{said}");
+    fails(&["bench", "produce", "-t", "load", "--size", "63"], 2, &["63", "64 to 1000000"]);
+    fails(&["bench", "produce", "-t", "load", "--codec", "brotli"], 2, &["brotli", "zstd"]);
+    fails(&["bench", "produce", "-t", "load"], 2, &["--kafka"]);
+    fails(&["bench", "latency", "-t", "load", "-c", "1", "--kafka", "127.0.0.1:1"], 3, &["127.0.0.1:1"]);
+}
+
+#[test]
 fn a_program_reads_addresses_and_summary_as_json() {
     let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string();
     let (kafka, amqp) = (free(), free());

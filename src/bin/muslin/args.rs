@@ -77,6 +77,8 @@ pub(crate) enum Command {
     Enqueue(Enqueue),
     Work(Work),
     Serve(crate::commands::serve::Args),
+    #[command(subcommand)]
+    Bench(crate::commands::bench::Bench),
 }
 
 #[derive(Debug, Subcommand)]

@@ -126,6 +126,7 @@ fn run(cli: Cli, console: Console) -> Outcome {
                 Command::Enqueue(args) => commands::enqueue::run(context, args).await,
                 Command::Work(args) => commands::work::run(context, args).await,
                 Command::Serve(args) => commands::serve::run(context, args).await,
+                Command::Bench(bench) => commands::bench::run(context, bench).await,
             }
         });
         command.await.unwrap_or_else(|e| {

@@ -1,0 +1,257 @@
+//! The operations on Kafka. Every outcome is looked at; a record that failed makes the status 1.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use muslin::codec::compression::Compression;
+use muslin::kafka::{Client, Producer, Queued, Record};
+use muslin::{ErrorKind, Topic};
+
+use super::cost::{Cost, Meter};
+use super::events::{self, Event};
+use super::{Report, Waits};
+use crate::connect::Context;
+use crate::exit::{Ended, Failure, Outcome};
+use crate::output::{Progress, Tally};
+
+/// Records whose outcome is not looked at yet. 24 bytes each, besides the producer's buffer.
+const WINDOW: usize = 100_000;
+const LINGER: Duration = Duration::from_millis(5);
+const BATCH: usize = 64 << 10;
+/// How long the producer may take to close once everything is confirmed.
+const CLOSE: Duration = Duration::from_secs(5);
+
+/// Send records as fast as the broker takes them
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  muslin bench produce --kafka localhost:9092 --topic load --count 1000000 --size 100 --codec lz4 --output json
+
+acks=all, idempotent, linger 5 ms, batches of 64 KiB (-X sets others), 10,000 keys, and every outcome checked. The 10,000
+JSON events are made before the clock starts. With --output json the last line is an object {\"peer\", \"op\", \"codec\",
+\"count\", \"size\", \"wall_s\", \"cpu_s\", \"max_rss_kb\", \"msgs_per_s\", \"cpu_us_per_msg\", \"failed\", \"ambiguous\"}: cpu_s is user
+and system time of this process over the measured part, max_rss_kb its peak since it began.")]
+pub(crate) struct Args {
+    /// The topic; it is made where the broker allows that
+    #[arg(short, long, value_name = "TOPIC")]
+    topic: String,
+    /// How many records
+    #[arg(short, long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+    count: u64,
+    /// Bytes of key and value together, from 64 to 1,000,000
+    #[arg(short, long, value_name = "BYTES", default_value_t = 100, value_parser = size)]
+    size: usize,
+    /// Compress batches
+    #[arg(short = 'z', long, value_name = "CODEC", default_value = "none", value_parser = ["none", "gzip", "snappy", "lz4", "zstd"])]
+    codec: String,
+}
+
+/// Send records one at a time, each when the one before is confirmed, and tell how long they took
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  muslin bench latency --kafka localhost:9092 --topic load --count 10000
+
+acks=all, idempotent, no linger. With --output json the last line has what `bench produce` prints, and \"p50_us\", \"p99_us\",
+\"p999_us\": microseconds from a send to its confirm.")]
+pub(crate) struct LatencyArgs {
+    /// The topic; it is made where the broker allows that
+    #[arg(short, long, value_name = "TOPIC")]
+    topic: String,
+    /// How many records
+    #[arg(short, long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    count: u64,
+    /// Bytes of key and value together, from 64 to 1,000,000
+    #[arg(short, long, value_name = "BYTES", default_value_t = 100, value_parser = size)]
+    size: usize,
+    /// Compress batches
+    #[arg(short = 'z', long, value_name = "CODEC", default_value = "none", value_parser = ["none", "gzip", "snappy", "lz4", "zstd"])]
+    codec: String,
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(n) if events::SIZES.contains(&n) => Ok(n),
+        _ => Err(format!(
+            "`{text}` is no size; expected a number of bytes from {} to {}",
+            events::SIZES.start(),
+            events::SIZES.end()
+        )),
+    }
+}
+
+/// What a run needs, made before the clock starts.
+struct Bench {
+    context: Context,
+    client: Client,
+    producer: Producer,
+    topic: Topic,
+    codec: String,
+    pool: Vec<Event>,
+    size: usize,
+    count: u64,
+}
+
+impl Bench {
+    /// `None` if a signal came first.
+    async fn start(context: Context, args: Args, linger: Duration) -> Result<Option<Self>, Failure> {
+        let Args { topic, count, size, codec } = args;
+        let topic = Topic::new(&topic).map_err(Failure::usage)?;
+        let compression = codec.parse::<Compression>().map_err(Failure::usage)?;
+        let Some(client) = context.kafka().await? else { return Ok(None) };
+        let builder = client.producer().linger(linger).batch_size(BATCH);
+        let builder = context.settings.producer(builder).map_err(Failure::usage)?.compression(compression);
+        let setup = async {
+            // The leaders are known before the clock starts; a topic that is not there is made by the first record.
+            match client.topic(&topic).await {
+                Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+            builder.build().await
+        };
+        let Some(producer) = context.stop.unless(setup).await.transpose().map_err(Failure::setup)? else {
+            return Ok(None);
+        };
+        let pool = events::pool(size);
+        Ok(Some(Self { context, client, producer, topic, codec, pool, size, count }))
+    }
+
+    fn record(&self, n: u64) -> Record {
+        let at = usize::try_from(n % events::POOL as u64).unwrap_or(0);
+        let record = Record::to_topic(self.topic.clone());
+        match self.pool.get(at) {
+            Some((key, value)) => record.key(key.clone()).value(value.clone()),
+            None => record,
+        }
+    }
+
+    /// Prints the report, closes, and gives the status.
+    async fn end(self, op: &'static str, tally: &Tally, cost: Cost, waits: Option<Waits>) -> Outcome {
+        let _ = self.producer.close(CLOSE).await;
+        let _ = self.client.close().await;
+        let Cost { wall, cpu, max_rss_kb } = cost;
+        let (wall_s, sent) = (wall.as_secs_f64(), tally.sent);
+        let per_s = sent as f64 / wall_s.max(1e-9);
+        let cpu_us = (sent > 0).then(|| cpu.as_secs_f64() * 1e6 / sent as f64);
+        let rounded = |x: f64| (x * 1e3).round() / 1e3;
+        let report = Report {
+            peer: "muslin",
+            op,
+            codec: &self.codec,
+            count: sent,
+            size: self.size,
+            wall_s: rounded(wall_s),
+            cpu_s: rounded(cpu.as_secs_f64()),
+            max_rss_kb,
+            msgs_per_s: per_s.round(),
+            cpu_us_per_msg: cpu_us.map(rounded),
+            failed: tally.failed,
+            ambiguous: tally.ambiguous,
+            waits,
+        };
+        let mut text = format!("{sent} records of {} bytes in {wall_s:.3} s: {per_s:.0} a second", self.size);
+        if let Some(us) = cpu_us {
+            text.push_str(&format!(", {us:.3} µs of processor time each"));
+        }
+        if let Some(kb) = max_rss_kb {
+            text.push_str(&format!(", {:.1} MiB at most", kb as f64 / 1024.0));
+        }
+        if let Some(w) = &report.waits {
+            text.push_str(&format!("; p50 {} µs, p99 {} µs, p99.9 {} µs", w.p50_us, w.p99_us, w.p999_us));
+        }
+        if tally.failed + tally.ambiguous > 0 {
+            text.push_str(&format!("; failed {}, ambiguous {}", tally.failed, tally.ambiguous));
+        }
+        self.context.console.summary(&report, &text);
+        Ok(match tally.failed + tally.ambiguous {
+            0 if self.context.stop.is_asked() => Ended::Interrupted,
+            0 => Ended::Done,
+            _ if sent == 0 => Ended::Unreachable,
+            _ => Ended::SomeFailed,
+        })
+    }
+}
+
+/// `bench produce`.
+pub(crate) async fn produce(context: Context, args: Args) -> Outcome {
+    let Some(bench) = Bench::start(context, args, LINGER).await? else { return Ok(Ended::Interrupted) };
+    let console = bench.context.console;
+    let mut tally = Tally::new(console);
+    let mut progress = Progress::start(console);
+    let mut window: VecDeque<Queued> = VecDeque::with_capacity(WINDOW);
+    let meter = Meter::start();
+    for n in 0..bench.count {
+        if n % 1024 == 0 {
+            if bench.context.stop.is_asked() {
+                break;
+            }
+            progress.tick(|| format!("sent {n} of {}", bench.count));
+        }
+        if window.len() == WINDOW
+            && let Some(queued) = window.pop_front()
+        {
+            settle(&mut tally, queued).await;
+        }
+        match bench.producer.enqueue(bench.record(n)).await {
+            Ok(queued) => window.push_back(queued),
+            Err(e) => {
+                tally.failure(&format!("record {n}"), &e);
+                // The next one would wait as long for the same.
+                break;
+            }
+        }
+    }
+    // What is queued leaves without lingering; each record tells its own outcome below.
+    let _ = bench.producer.flush().await;
+    for queued in window {
+        settle(&mut tally, queued).await;
+    }
+    let cost = meter.stop();
+    bench.end("produce", &tally, cost, None).await
+}
+
+async fn settle(tally: &mut Tally, queued: Queued) {
+    let partition = queued.partition();
+    match queued.await {
+        Ok(placed) if placed.partition == partition => tally.sent += 1,
+        Ok(placed) => {
+            let text = format!("a record for partition {partition} was put into {}", placed.partition);
+            tally.failure("bench", &muslin::Error::new(ErrorKind::Internal, text));
+        }
+        Err(e) => tally.failure(&format!("partition {partition}"), &e),
+    }
+}
+
+/// `bench latency`.
+pub(crate) async fn latency(context: Context, args: LatencyArgs) -> Outcome {
+    let LatencyArgs { topic, count, size, codec } = args;
+    let args = Args { topic, count, size, codec };
+    let Some(bench) = Bench::start(context, args, Duration::ZERO).await? else {
+        return Ok(Ended::Interrupted);
+    };
+    let console = bench.context.console;
+    let mut tally = Tally::new(console);
+    let mut progress = Progress::start(console);
+    let mut waits = Vec::with_capacity(usize::try_from(bench.count).unwrap_or(0));
+    let meter = Meter::start();
+    for n in 0..bench.count {
+        if bench.context.stop.is_asked() {
+            break;
+        }
+        progress.tick(|| format!("sent {n} of {}", bench.count));
+        let record = bench.record(n);
+        let began = Instant::now();
+        match bench.producer.send(record).await {
+            Ok(_) => {
+                tally.sent += 1;
+                waits.push(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX));
+            }
+            Err(e) => {
+                tally.failure(&format!("record {n}"), &e);
+                break;
+            }
+        }
+    }
+    let cost = meter.stop();
+    bench.end("latency", &tally, cost, Waits::of(waits)).await
+}

@@ -1,0 +1,88 @@
+//! `bench`: loads a broker and measures what this client costs.
+//!
+//! | file | what |
+//! |---|---|
+//! | `kafka` | the operations on Kafka: produce, latency |
+//! | `events` | pure: the records, the same in every run |
+//! | `cost` | time, processor time and memory of this process |
+
+mod cost;
+mod events;
+mod kafka;
+
+use serde::Serialize;
+
+use crate::connect::Context;
+use crate::exit::Outcome;
+
+/// Load a broker and measure what this client costs
+#[derive(Debug, clap::Subcommand)]
+pub(crate) enum Bench {
+    Produce(kafka::Args),
+    Latency(kafka::LatencyArgs),
+}
+
+/// The last line of a run for a program.
+#[derive(Debug, Serialize)]
+struct Report<'a> {
+    peer: &'static str,
+    op: &'static str,
+    codec: &'a str,
+    count: u64,
+    size: usize,
+    wall_s: f64,
+    /// User and system time of this process over the measured part.
+    cpu_s: f64,
+    /// The most memory that this process ever had; `null` where /proc does not tell.
+    max_rss_kb: Option<u64>,
+    msgs_per_s: f64,
+    cpu_us_per_msg: Option<f64>,
+    #[serde(flatten)]
+    waits: Option<Waits>,
+    failed: u64,
+    ambiguous: u64,
+}
+
+/// How long single sends took, in microseconds.
+#[derive(Debug, Serialize)]
+struct Waits {
+    p50_us: u64,
+    p99_us: u64,
+    p999_us: u64,
+}
+
+impl Waits {
+    /// Of at least one wait in nanoseconds, in any order.
+    fn of(mut nanos: Vec<u64>) -> Option<Self> {
+        nanos.sort_unstable();
+        let last = nanos.len().checked_sub(1)?;
+        // The smallest wait that so many in a thousand do not exceed.
+        let at = |thousandths: usize| {
+            let rank = (nanos.len() * thousandths).div_ceil(1000).saturating_sub(1);
+            nanos.get(rank.min(last)).map_or(0, |n| (n + 500) / 1000)
+        };
+        Some(Self { p50_us: at(500), p99_us: at(990), p999_us: at(999) })
+    }
+}
+
+/// Runs the command.
+pub(crate) async fn run(context: Context, bench: Bench) -> Outcome {
+    match bench {
+        Bench::Produce(args) => kafka::produce(context, args).await,
+        Bench::Latency(args) => kafka::latency(context, args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_waits_that_happened() {
+        assert!(Waits::of(Vec::new()).is_none());
+        let one = Waits::of(vec![7_000]).unwrap();
+        assert_eq!((one.p50_us, one.p99_us, one.p999_us), (7, 7, 7));
+        let thousand = Waits::of((1..=1000).rev().map(|us| us * 1000).collect()).unwrap();
+        assert_eq!((thousand.p50_us, thousand.p99_us, thousand.p999_us), (500, 990, 999));
+    }
+}
