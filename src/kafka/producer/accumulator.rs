@@ -34,6 +34,9 @@ use crate::{Error, ErrorKind, NodeId, Partition, ProducerEpoch, ProducerId, Resu
 
 /// Answer codes with a meaning of their own here.
 mod code {
+    pub(super) const UNKNOWN_SERVER_ERROR: i16 = -1;
+    pub(super) const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
+    pub(super) const NOT_LEADER: i16 = 6;
     pub(super) const REQUEST_TIMED_OUT: i16 = 7;
     pub(super) const MESSAGE_TOO_LARGE: i16 = 10;
     pub(super) const NOT_ENOUGH_REPLICAS_AFTER_APPEND: i16 = 20;
@@ -41,6 +44,7 @@ mod code {
     pub(super) const DUPLICATE_SEQUENCE: i16 = 46;
     pub(super) const INVALID_PRODUCER_EPOCH: i16 = 47;
     pub(super) const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
+    pub(super) const STORAGE_ERROR: i16 = 56;
     pub(super) const UNKNOWN_PRODUCER_ID: i16 = 59;
 }
 
@@ -519,10 +523,14 @@ impl Accumulator {
                         tracing::warn!(%topic, %partition, error = %e, "beginning a new producer epoch");
                         batch.stamp = None;
                     }
-                    // Written at the leader, not known at the others.
-                    code::REQUEST_TIMED_OUT | code::NOT_ENOUGH_REPLICAS_AFTER_APPEND => {
-                        batch.unsure = true;
-                    }
+                    // Perhaps written at the leader, and not known at the others: a broker that loses a partition while
+                    // a batch waits for its replicas (Kafka's `DelayedProduce`) answers as one that never led it.
+                    code::UNKNOWN_SERVER_ERROR
+                    | code::UNKNOWN_TOPIC_OR_PARTITION
+                    | code::NOT_LEADER
+                    | code::REQUEST_TIMED_OUT
+                    | code::NOT_ENOUGH_REPLICAS_AFTER_APPEND
+                    | code::STORAGE_ERROR => batch.unsure = true,
                     code::MESSAGE_TOO_LARGE => {
                         e = e.context(format!(
                             "a batch of {} records and {} bytes",

@@ -6,7 +6,15 @@ use super::*;
 use crate::codec::record_batch::BatchList;
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
-const NOT_LEADER: i16 = 6;
+/// What a broker may answer of a batch that it has appended.
+const AFTER_APPEND: &[i16] = &[
+    code::UNKNOWN_SERVER_ERROR,
+    code::UNKNOWN_TOPIC_OR_PARTITION,
+    code::NOT_LEADER,
+    code::REQUEST_TIMED_OUT,
+    code::NOT_ENOUGH_REPLICAS_AFTER_APPEND,
+    code::STORAGE_ERROR,
+];
 const NODE: NodeId = NodeId(1);
 
 fn settings() -> Settings {
@@ -166,6 +174,27 @@ fn a_refused_batch_leaves_no_gap_in_the_sequence() {
     assert_eq!(resolved.unwrap().outcome.unwrap_err().kind(), ErrorKind::Broker);
 }
 
+#[test]
+fn a_batch_whose_leader_went_after_the_append_is_ambiguous_and_its_numbers_are_not_used_again() {
+    for &code in AFTER_APPEND {
+        let (mut a, now) = (machine(), Instant::now());
+        let mut log = Log::default();
+        a.hurry();
+        append(&mut a, 0, "x", now);
+        let mut s = sendings(&mut a, now).remove(0);
+        log.append(s.seal().unwrap());
+        // No leader comes until the delivery timeout.
+        let late = now + settings().delivery_timeout;
+        let resolved = a.handle_answer(s, refused(code), late).0.unwrap();
+        assert!(resolved.outcome.unwrap_err().is_ambiguous(), "{code}");
+        // Under the old numbers the broker would take the next record for this one, and it would be nowhere.
+        append(&mut a, 0, "y", late);
+        let mut s = sendings(&mut a, late).remove(0);
+        log.append(s.seal().unwrap());
+        assert_eq!(log.values, ["x", "y"], "{code}");
+    }
+}
+
 /// A broker's partition: takes batches in sequence, recognises its last five.
 #[derive(Default)]
 struct Log {
@@ -218,8 +247,11 @@ enum Step {
         reaches: bool,
         returns: bool,
     },
-    /// The oldest one in flight is refused with this code.
+    /// The oldest one in flight is refused with this code, before it was appended.
     Refuse(i16),
+    /// The oldest one in flight is appended, or is a duplicate, and answered with this code all the same: its leader
+    /// lost the partition while it waited for the replicas.
+    RefuseAfter(i16),
     Wait(u64),
 }
 
@@ -230,7 +262,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Answer { reaches: true, returns: true }),
         1 => Just(Step::Answer { reaches: true, returns: false }),
         1 => Just(Step::Answer { reaches: false, returns: false }),
-        1 => prop_oneof![Just(NOT_LEADER), Just(code::MESSAGE_TOO_LARGE)].prop_map(Step::Refuse),
+        1 => prop_oneof![Just(code::NOT_LEADER), Just(code::MESSAGE_TOO_LARGE)].prop_map(Step::Refuse),
+        1 => prop::sample::select(AFTER_APPEND).prop_map(Step::RefuseAfter),
         2 => (1u64..3000).prop_map(Step::Wait),
         1 => (10_000u64..40_000).prop_map(Step::Wait),
     ]
@@ -281,6 +314,13 @@ proptest! {
                 },
                 Step::Refuse(code) => if let Some(s) = flying.pop_front() {
                     resolved.extend(a.handle_answer(s, refused(code), now).0);
+                },
+                Step::RefuseAfter(code) => if let Some(mut s) = flying.pop_front() {
+                    let answer = match logs[s.partition.0 as usize].append(s.seal().unwrap()) {
+                        Answer::Broker { code: 0, .. } => refused(code),
+                        refusal => refusal,
+                    };
+                    resolved.extend(a.handle_answer(s, answer, now).0);
                 },
                 Step::Wait(ms) => {
                     now += Duration::from_millis(ms);
