@@ -21,6 +21,9 @@ Examples:
 
 Exit status: 0 done, 1 some of the work failed, 2 wrong use, 3 cannot reach or not allowed, 130 interrupted.";
 
+/// What `-z` takes.
+pub(crate) const CODECS: [&str; 5] = ["none", "gzip", "snappy", "lz4", "zstd"];
+
 /// Kafka and RabbitMQ from the command line: nothing lost, nothing done twice.
 #[derive(Debug, Parser)]
 #[command(name = "muslin", version, after_help = EXAMPLES, max_term_width = 110)]
@@ -110,7 +113,7 @@ pub(crate) struct Produce {
     #[arg(short, long, value_name = "PARTITION", value_parser = clap::value_parser!(i32).range(0..))]
     pub(crate) partition: Option<i32>,
     /// Compress batches
-    #[arg(short = 'z', value_name = "CODEC", value_parser = ["none", "gzip", "snappy", "lz4", "zstd"])]
+    #[arg(short = 'z', value_name = "CODEC", value_parser = CODECS)]
     pub(crate) compression: Option<String>,
     // Not in this build: named in no help, and refused with a reason.
     #[arg(long, value_name = "ID", hide = true)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use muslin::{Error, ErrorKind};
 use serde::Serialize;
 
-use crate::exit::{Failure, status_of};
+use crate::exit::{Ended, Failure, status_of};
 
 /// How to talk to whoever started the command.
 #[derive(Debug, Clone, Copy)]
@@ -236,18 +236,22 @@ impl Tally {
         }
     }
 
-    /// Prints the summary and gives the status: [`Some`] where the work did not all succeed.
-    pub(crate) fn finish(&self, elapsed: Duration) -> Option<u8> {
+    /// How the command ends by what was counted.
+    pub(crate) fn ended(&self) -> Ended {
+        match self.first {
+            None => Ended::Done,
+            // Nothing came through and the cause is the way there: that is not some of the work.
+            Some(kind) if self.sent == 0 && status_of(kind) == 3 => Ended::Unreachable,
+            Some(_) => Ended::SomeFailed,
+        }
+    }
+
+    /// Prints the summary.
+    pub(crate) fn finish(&self, elapsed: Duration) {
         let Self { sent, failed, ambiguous, .. } = *self;
         let elapsed_s = (elapsed.as_secs_f64() * 1e3).round() / 1e3;
         let text = format!("sent {sent}, failed {failed}, ambiguous {ambiguous}, in {elapsed_s} s");
         self.console.summary(&Sent { sent, failed, ambiguous, elapsed_s }, &text);
-        match self.first {
-            None => None,
-            // Nothing came through and the cause is the way there: that is not some of the work.
-            Some(kind) if sent == 0 && status_of(kind) == 3 => Some(3),
-            Some(_) => Some(1),
-        }
     }
 }
 
@@ -272,12 +276,12 @@ mod tests {
     fn a_tally_tells_failed_from_ambiguous_and_unreachable_from_partly_done() {
         let console = Console { json: false, colour: false, progress: false };
         let mut tally = Tally::new(console);
-        assert_eq!(tally.finish(Duration::ZERO), None);
+        assert_eq!(tally.ended(), Ended::Done);
         tally.failure("line 1", &Error::new(ErrorKind::Timeout, "no answer").ambiguous());
         tally.failure("line 2", &Error::new(ErrorKind::TooLarge, "large"));
         assert_eq!((tally.failed, tally.ambiguous), (1, 1));
-        assert_eq!(tally.finish(Duration::ZERO), Some(3));
+        assert_eq!(tally.ended(), Ended::Unreachable);
         tally.sent = 1;
-        assert_eq!(tally.finish(Duration::ZERO), Some(1));
+        assert_eq!(tally.ended(), Ended::SomeFailed);
     }
 }

@@ -158,16 +158,11 @@ pub(crate) async fn send_all<S: Sending>(context: &Context, mut source: Source, 
         }
     }
     data.flush()?;
-    let status = tally.finish(progress.elapsed());
+    tally.finish(progress.elapsed());
     if let Some(error) = broken {
         return Err(error.into());
     }
-    Ok(match status {
-        _ if interrupted => Ended::Interrupted,
-        None => Ended::Done,
-        Some(3) => Ended::Unreachable,
-        Some(_) => Ended::SomeFailed,
-    })
+    Ok(if interrupted { Ended::Interrupted } else { tally.ended() })
 }
 
 /// What the oldest of those that wait came to; it is not taken out. Cancel safe.

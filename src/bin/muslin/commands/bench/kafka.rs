@@ -10,6 +10,7 @@ use muslin::{ErrorKind, Topic};
 use super::cost::{Cost, Meter};
 use super::events::{self, Event};
 use super::{Report, Waits};
+use crate::args::CODECS;
 use crate::connect::Context;
 use crate::exit::{Ended, Failure, Outcome};
 use crate::output::{Progress, Tally};
@@ -21,6 +22,20 @@ const BATCH: usize = 64 << 10;
 /// How long the producer may take to close once everything is confirmed.
 const CLOSE: Duration = Duration::from_secs(5);
 
+// What both send. No doc comment: it would stand in for theirs.
+#[derive(Debug, clap::Args)]
+struct Load {
+    /// The topic; it is made where the broker allows that
+    #[arg(short, long, value_name = "TOPIC")]
+    topic: String,
+    /// Bytes of key and value together, from 64 to 1,000,000
+    #[arg(short, long, value_name = "BYTES", default_value_t = 100, value_parser = size)]
+    size: usize,
+    /// Compress batches
+    #[arg(short = 'z', long, value_name = "CODEC", default_value = "none", value_parser = CODECS)]
+    codec: String,
+}
+
 /// Send records as fast as the broker takes them
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -31,19 +46,12 @@ acks=all, idempotent, linger 5 ms, batches of 64 KiB (-X sets others), 10,000 ke
 JSON events are made before the clock starts. With --output json the last line is an object {\"peer\", \"op\", \"codec\",
 \"count\", \"size\", \"wall_s\", \"cpu_s\", \"max_rss_kb\", \"msgs_per_s\", \"cpu_us_per_msg\", \"failed\", \"ambiguous\"}: cpu_s is user
 and system time of this process over the measured part, max_rss_kb its peak since it began.")]
-pub(crate) struct Args {
-    /// The topic; it is made where the broker allows that
-    #[arg(short, long, value_name = "TOPIC")]
-    topic: String,
+pub(crate) struct ProduceArgs {
+    #[command(flatten)]
+    load: Load,
     /// How many records
     #[arg(short, long, value_name = "N", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
     count: u64,
-    /// Bytes of key and value together, from 64 to 1,000,000
-    #[arg(short, long, value_name = "BYTES", default_value_t = 100, value_parser = size)]
-    size: usize,
-    /// Compress batches
-    #[arg(short = 'z', long, value_name = "CODEC", default_value = "none", value_parser = ["none", "gzip", "snappy", "lz4", "zstd"])]
-    codec: String,
 }
 
 /// Send records one at a time, each when the one before is confirmed, and tell how long they took
@@ -55,18 +63,11 @@ Examples:
 acks=all, idempotent, no linger. With --output json the last line has what `bench produce` prints, and \"p50_us\", \"p99_us\",
 \"p999_us\": microseconds from a send to its confirm.")]
 pub(crate) struct LatencyArgs {
-    /// The topic; it is made where the broker allows that
-    #[arg(short, long, value_name = "TOPIC")]
-    topic: String,
+    #[command(flatten)]
+    load: Load,
     /// How many records
     #[arg(short, long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     count: u64,
-    /// Bytes of key and value together, from 64 to 1,000,000
-    #[arg(short, long, value_name = "BYTES", default_value_t = 100, value_parser = size)]
-    size: usize,
-    /// Compress batches
-    #[arg(short = 'z', long, value_name = "CODEC", default_value = "none", value_parser = ["none", "gzip", "snappy", "lz4", "zstd"])]
-    codec: String,
 }
 
 fn size(text: &str) -> Result<usize, String> {
@@ -89,13 +90,12 @@ struct Bench {
     codec: String,
     pool: Vec<Event>,
     size: usize,
-    count: u64,
 }
 
 impl Bench {
     /// `None` if a signal came first.
-    async fn start(context: Context, args: Args, linger: Duration) -> Result<Option<Self>, Failure> {
-        let Args { topic, count, size, codec } = args;
+    async fn start(context: Context, load: Load, linger: Duration) -> Result<Option<Self>, Failure> {
+        let Load { topic, size, codec } = load;
         let topic = Topic::new(&topic).map_err(Failure::usage)?;
         let compression = codec.parse::<Compression>().map_err(Failure::usage)?;
         let Some(client) = context.kafka().await? else { return Ok(None) };
@@ -113,7 +113,7 @@ impl Bench {
             return Ok(None);
         };
         let pool = events::pool(size);
-        Ok(Some(Self { context, client, producer, topic, codec, pool, size, count }))
+        Ok(Some(Self { context, client, producer, topic, codec, pool, size }))
     }
 
     fn record(&self, n: u64) -> Record {
@@ -163,29 +163,25 @@ impl Bench {
             text.push_str(&format!("; failed {}, ambiguous {}", tally.failed, tally.ambiguous));
         }
         self.context.console.summary(&report, &text);
-        Ok(match tally.failed + tally.ambiguous {
-            0 if self.context.stop.is_asked() => Ended::Interrupted,
-            0 => Ended::Done,
-            _ if sent == 0 => Ended::Unreachable,
-            _ => Ended::SomeFailed,
-        })
+        Ok(if self.context.stop.is_asked() { Ended::Interrupted } else { tally.ended() })
     }
 }
 
 /// `bench produce`.
-pub(crate) async fn produce(context: Context, args: Args) -> Outcome {
-    let Some(bench) = Bench::start(context, args, LINGER).await? else { return Ok(Ended::Interrupted) };
+pub(crate) async fn produce(context: Context, args: ProduceArgs) -> Outcome {
+    let ProduceArgs { load, count } = args;
+    let Some(bench) = Bench::start(context, load, LINGER).await? else { return Ok(Ended::Interrupted) };
     let console = bench.context.console;
     let mut tally = Tally::new(console);
     let mut progress = Progress::start(console);
     let mut window: VecDeque<Queued> = VecDeque::with_capacity(WINDOW);
     let meter = Meter::start();
-    for n in 0..bench.count {
+    for n in 0..count {
         if n % 1024 == 0 {
             if bench.context.stop.is_asked() {
                 break;
             }
-            progress.tick(|| format!("sent {n} of {}", bench.count));
+            progress.tick(|| format!("sent {n} of {count}"));
         }
         if window.len() == WINDOW
             && let Some(queued) = window.pop_front()
@@ -213,32 +209,27 @@ pub(crate) async fn produce(context: Context, args: Args) -> Outcome {
 async fn settle(tally: &mut Tally, queued: Queued) {
     let partition = queued.partition();
     match queued.await {
-        Ok(placed) if placed.partition == partition => tally.sent += 1,
-        Ok(placed) => {
-            let text = format!("a record for partition {partition} was put into {}", placed.partition);
-            tally.failure("bench", &muslin::Error::new(ErrorKind::Internal, text));
-        }
+        Ok(_) => tally.sent += 1,
         Err(e) => tally.failure(&format!("partition {partition}"), &e),
     }
 }
 
 /// `bench latency`.
 pub(crate) async fn latency(context: Context, args: LatencyArgs) -> Outcome {
-    let LatencyArgs { topic, count, size, codec } = args;
-    let args = Args { topic, count, size, codec };
-    let Some(bench) = Bench::start(context, args, Duration::ZERO).await? else {
+    let LatencyArgs { load, count } = args;
+    let Some(bench) = Bench::start(context, load, Duration::ZERO).await? else {
         return Ok(Ended::Interrupted);
     };
     let console = bench.context.console;
     let mut tally = Tally::new(console);
     let mut progress = Progress::start(console);
-    let mut waits = Vec::with_capacity(usize::try_from(bench.count).unwrap_or(0));
+    let mut waits = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
     let meter = Meter::start();
-    for n in 0..bench.count {
+    for n in 0..count {
         if bench.context.stop.is_asked() {
             break;
         }
-        progress.tick(|| format!("sent {n} of {}", bench.count));
+        progress.tick(|| format!("sent {n} of {count}"));
         let record = bench.record(n);
         let began = Instant::now();
         match bench.producer.send(record).await {

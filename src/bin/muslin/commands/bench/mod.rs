@@ -18,7 +18,7 @@ use crate::exit::Outcome;
 /// Load a broker and measure what this client costs
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Bench {
-    Produce(kafka::Args),
+    Produce(kafka::ProduceArgs),
     Latency(kafka::LatencyArgs),
 }
 
