@@ -52,6 +52,8 @@ fn main() {
             failure.status
         }
     };
+    // A handler that outlived its deadline ends with us.
+    exec::kill_all();
     // Not by a return: a thread may wait for stdin for ever.
     std::process::exit(status.into());
 }
@@ -111,6 +113,9 @@ fn run(cli: Cli, console: Console) -> Outcome {
     let runtime = builder.enable_all().build().map_err(|e| {
         Failure::setup(Error::new(ErrorKind::Internal, "cannot start the runtime").with_source(e))
     })?;
+    // Never dropped, as the process ends next: a drop cancels the tasks one after the other while others still run,
+    // and amqprs's reader panics when the task that it answers is gone.
+    let runtime = std::mem::ManuallyDrop::new(runtime);
     runtime.block_on(async {
         let context = Context { console, stop: Stop::listen(console, stopping)?, settings };
         // In a task: only there a blocking write leaves the other threads of the runtime alone.
