@@ -120,6 +120,8 @@ impl Sticky {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn no_draw() -> u64 {
@@ -215,5 +217,46 @@ mod tests {
             sticky.handle_closed(p, usize::MAX);
         }
         assert!(looks <= (LOOKS_PER_ROUND + 1) * turns as usize, "{looks}");
+    }
+
+    proptest! {
+        /// A partition keeps its turn until it got its bytes and one of its batches closed after that, or until the topic
+        /// lost it; another one that gets the turn is one that the topic has.
+        #[test]
+        fn turns_end_where_a_log_of_the_turn_says(
+            adaptive in any::<bool>(),
+            batch_size in 1usize..40_000,
+            steps in prop::collection::vec((1usize..6, 0usize..20_000, prop::option::of(0usize..6), any::<u64>()), 1..200),
+        ) {
+            let mut sticky = Sticky::default();
+            // Whose turn it is, all that it got, and what it had got when a batch of it closed last.
+            let mut turn: Option<(usize, Vec<usize>, usize)> = None;
+            for (partitions, bytes, closed, draw) in steps {
+                let mut drawn = false;
+                let number = || { drawn = true; draw };
+                let p = if adaptive {
+                    sticky.adaptive(bytes, partitions, |p| Some(p as u32), number)
+                } else {
+                    sticky.uniform(bytes, partitions, number)
+                };
+                prop_assert!(p < partitions);
+                match &mut turn {
+                    Some((current, got, at_close)) if *current < partitions && *at_close < batch_size.min(TURN) => {
+                        prop_assert!(p == *current && !drawn, "{p} in the turn of {current}");
+                        got.push(bytes);
+                    }
+                    _ => {
+                        prop_assert!(drawn, "a turn without a draw");
+                        turn = Some((p, vec![bytes], 0));
+                    }
+                }
+                if let Some(closed) = closed {
+                    sticky.handle_closed(closed, batch_size);
+                    if let Some((current, got, at_close)) = &mut turn && *current == closed {
+                        *at_close = got.iter().sum();
+                    }
+                }
+            }
+        }
     }
 }
