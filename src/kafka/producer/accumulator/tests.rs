@@ -270,7 +270,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(500))]
+    #![proptest_config(ProptestConfig::with_cases(10_000))]
 
     /// Whatever the network does: what is reported written is written once and in order, what is reported surely
     /// failed is not there, and everything resolves.
