@@ -74,6 +74,21 @@ async fn an_error_that_passes_is_tried_again_and_one_that_does_not_is_told() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_error_that_is_answered_after_the_work_leaves_what_was_written() {
+    // One that passes: the next attempt is recognised, and its record stands once.
+    let bed = Bed::with(Action::ErrorAfter(20)).await;
+    assert_eq!(bed.send().await.unwrap().offset, Offset(0));
+    assert_eq!((bed.met().len(), bed.stored().await), (1, Offset(1)));
+    // Of another request, one that does not pass: the topic is there, whatever was said.
+    let rule = Rule::new("CreateTopics", Action::ErrorAfter(41)).unwrap().nth(1);
+    let bed = Bed::new(Faults::new(1).with(rule).unwrap()).await;
+    let topic = Topic::new("other").unwrap();
+    bed.client.create_topic(&topic, 2, 1).await.unwrap_err();
+    assert_eq!(bed.client.topic(&topic).await.unwrap().partitions.len(), 2);
+    assert_eq!(bed.met()[0].action, Action::ErrorAfter(41));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_cut_before_or_after_the_work_leaves_one_record() {
     for action in [Action::DropRequest, Action::DropAnswer, Action::CutAnswer(0), Action::CutAnswer(9)] {
         let bed = Bed::with(action.clone()).await;

@@ -13,6 +13,9 @@ use crate::NodeId;
 pub enum Action {
     /// Kafka: the work is not done, every part of the answer carries this error code.
     Error(i16),
+    /// Kafka: the work is done, and its answer says this error code everywhere all the same: as a broker that appended records and
+    /// then lost the leadership, a replica or its patience.
+    ErrorAfter(i16),
     /// The work is done at once; its answer leaves after so long. Later answers of the connection wait behind it.
     Delay(Duration),
     /// The work is done, then the connection is cut instead of an answer: the client cannot know.
@@ -72,9 +75,11 @@ impl Action {
             | Self::Restart(_)
             | Self::Isolate(_) => true,
             Self::OldLeaders => kind == Kind::Kafka(3),
-            Self::Error(_) | Self::MoveLeader(_) | Self::MoveCoordinator(_) | Self::ExpireSession => {
-                matches!(kind, Kind::Kafka(_))
-            }
+            Self::Error(_)
+            | Self::ErrorAfter(_)
+            | Self::MoveLeader(_)
+            | Self::MoveCoordinator(_)
+            | Self::ExpireSession => matches!(kind, Kind::Kafka(_)),
             Self::CloseChannel(..) | Self::CloseConnection(..) | Self::Block(..) | Self::CancelConsumers => {
                 matches!(kind, Kind::Amqp(..))
             }
@@ -90,6 +95,7 @@ impl fmt::Display for Action {
         };
         match self {
             Self::Error(code) => write!(f, "answer with error {code}"),
+            Self::ErrorAfter(code) => write!(f, "do the work and answer with error {code}"),
             Self::Delay(by) => write!(f, "delay by {by:?}"),
             Self::DropAnswer => write!(f, "do the work and cut the connection"),
             Self::DropRequest => write!(f, "cut the connection before the work"),

@@ -14,7 +14,7 @@ const FIELDS: &[&str] = &[
     "request", "do", "name", "client", "broker", "topic", "queue", "group", "nth", "every", "first",
     "chance", "after_ms", "until_ms",
 ];
-const ACTIONS: &str = "error, delay_ms, drop_answer, drop_request, cut_answer, hold, answer_twice, stall_ms, kill, \
+const ACTIONS: &str = "error, error_after, delay_ms, drop_answer, drop_request, cut_answer, hold, answer_twice, stall_ms, kill, \
                        restart_ms, isolate_ms, move_leader, move_coordinator, old_leaders, expire_session, close_channel, \
                        close_connection, block, cancel_consumers or nack";
 
@@ -178,7 +178,8 @@ fn action(value: &Value) -> Result<Action> {
         other => Err(wrong(name, other, "no value: write the action's name alone")),
     };
     match name {
-        "error" => Ok(Action::Error(code(value)?)),
+        "error" => Ok(Action::Error(code(name, value)?)),
+        "error_after" => Ok(Action::ErrorAfter(code(name, value)?)),
         "delay_ms" => Ok(Action::Delay(millis(name, value)?)),
         "drop_answer" => plain(Action::DropAnswer),
         "drop_request" => plain(Action::DropRequest),
@@ -258,13 +259,13 @@ fn target(field: &str, value: &Value) -> Result<Option<NodeId>> {
     }
 }
 
-fn code(value: &Value) -> Result<i16> {
+fn code(name: &str, value: &Value) -> Result<i16> {
     let code = match value {
         Value::String(name) => error_code(name),
         other => other.as_i64().and_then(|n| i16::try_from(n).ok()),
     };
     code.filter(|code| *code != 0)
-        .ok_or_else(|| wrong("error", value, "a Kafka error code such as 6 or \"NOT_LEADER_OR_FOLLOWER\""))
+        .ok_or_else(|| wrong(name, value, "a Kafka error code such as 6 or \"NOT_LEADER_OR_FOLLOWER\""))
 }
 
 fn reply(name: &str, value: &Value) -> Result<(u16, String)> {

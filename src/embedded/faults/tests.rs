@@ -138,6 +138,7 @@ fn an_action_without_a_meaning_for_the_request_is_refused() {
         ("Produce", Action::Nack),
         ("basic.get", Action::Nack),
         ("basic.publish", Action::Error(6)),
+        ("basic.publish", Action::ErrorAfter(6)),
         ("Fetch", Action::CloseChannel(406, String::new())),
     ] {
         let e = Rule::new(request, action).unwrap_err();
@@ -173,6 +174,7 @@ fn a_document_and_lines_say_the_same() {
 fn every_action_can_be_written_in_a_file() {
     for (text, action) in [
         (r#"{"error": "UNKNOWN_TOPIC_OR_PARTITION"}"#, Action::Error(3)),
+        (r#"{"error_after": "NOT_LEADER_OR_FOLLOWER"}"#, Action::ErrorAfter(6)),
         (r#"{"delay_ms": 5}"#, Action::Delay(Duration::from_millis(5))),
         (r#""drop_answer""#, Action::DropAnswer),
         (r#""drop_request""#, Action::DropRequest),
@@ -217,6 +219,7 @@ fn a_bad_file_is_told_which_value_and_what_was_expected() {
             &["`error`", "NO_SUCH", "NOT_LEADER_OR_FOLLOWER"],
         ),
         (r#"{"request": "Produce", "do": {"error": 0}}"#, &["`error`", "0"]),
+        (r#"{"request": "Produce", "do": {"error_after": 0}}"#, &["`error_after`", "0"]),
         (r#"{"request": "Produce", "do": "kill", "nht": 1}"#, &["`nht`", "nth"]),
         (r#"{"request": "Produce", "do": "kill", "nth": 0}"#, &["`nth`", "0", "from 1"]),
         (r#"{"request": "Produce", "do": "kill", "nth": 1, "every": 2}"#, &["`nth` and `every`"]),

@@ -34,12 +34,14 @@ use crate::embedded::faults::{Action, Facts, Faults, Kind};
 use crate::embedded::machine::{ConnectionId, Output};
 
 /// What is to happen to the answer of the request in progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     /// The connection is cut instead.
     Drop,
     /// So many bytes leave.
     Cut(usize),
+    /// Another body takes the place of its own.
+    Instead(Vec<Bytes>),
     /// It is sent twice.
     Twice,
     /// It leaves at that time.
@@ -117,10 +119,13 @@ impl Cluster {
         };
         let Some(decision) = self.carrier.faults.decide(&facts, context.now) else { return Struck::Work };
         let (connection, now) = (context.connection, context.now);
+        let refusal = |code| {
+            let code = Code::try_from_code(code).unwrap_or(Code::UnknownServerError);
+            request.refuse(code, context.version)
+        };
         let fate = match decision.action {
             Action::Error(code) => {
-                let code = Code::try_from_code(code).unwrap_or(Code::UnknownServerError);
-                let refusal = request.refuse(code, context.version);
+                let refusal = refusal(code);
                 self.answer::<R>(connection, &refusal);
                 return Struck::Done;
             }
@@ -163,6 +168,15 @@ impl Cluster {
                 self.expire_fetch_session(context.node, request);
                 self.expire_session(request, now);
                 return Struck::Work;
+            }
+            Action::ErrorAfter(code) => {
+                let mut body = Vec::new();
+                if let Err(error) = R::write_body(&refusal(code), context.version, &mut body) {
+                    tracing::error!(error, api = R::KEY, "an answer could not be written");
+                    self.end(connection, Output::Reset);
+                    return Struck::Done;
+                }
+                Fate::Instead(body)
             }
             Action::OldLeaders => Fate::Lag,
             Action::DropAnswer => Fate::Drop,
@@ -220,11 +234,25 @@ impl Cluster {
         Some(old)
     }
 
+    /// The body of an answer, or of the one that takes its place.
+    pub(super) fn supplanted(&mut self, connection: ConnectionId, body: Vec<Bytes>) -> Vec<Bytes> {
+        let Some(state) = self.connection(connection) else { return body };
+        match state.fate.take() {
+            Some(Fate::Instead(other)) => other,
+            fate => {
+                state.fate = fate;
+                body
+            }
+        }
+    }
+
     /// Sends an answer, or does to it what its fate is.
     pub(super) fn carry(&mut self, connection: ConnectionId, frame: Vec<Bytes>) {
         let Some(state) = self.connection(connection) else { return };
         match state.fate.take() {
-            None | Some(Fate::Lag) => frame.into_iter().for_each(|chunk| state.send(chunk)),
+            None | Some(Fate::Lag | Fate::Instead(_)) => {
+                frame.into_iter().for_each(|chunk| state.send(chunk))
+            }
             Some(Fate::Twice) => {
                 for _ in 0..2 {
                     frame.iter().for_each(|chunk| state.send(chunk.clone()));

@@ -210,6 +210,7 @@ impl Cluster {
 
     /// Writes an answer whose body is encoded.
     fn write_encoded<R: Api>(&mut self, connection: ConnectionId, pending: Pending, mut chunks: Vec<Bytes>) {
+        chunks = self.supplanted(connection, chunks);
         let flexible = R::Response::header_version(pending.version) >= 1;
         let size = chunks.iter().map(Bytes::len).sum::<usize>() + 4 + usize::from(flexible);
         let Ok(size) = i32::try_from(size) else {

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
@@ -59,6 +60,26 @@ fn what_a_gone_connection_held_is_forgotten() {
     ask(&mut bed, connection);
     bed.disconnect(connection);
     assert_eq!(bed.cluster.faults(|f| f.held("gate")), 0);
+}
+
+#[test]
+fn an_error_after_the_work_stands_in_the_answer_of_what_was_done() {
+    let mut bed = Bed::new(1, Settings::default());
+    let rule = Rule::new("CreateTopics", Action::ErrorAfter(7)).unwrap().nth(1);
+    bed.cluster.set_faults(Faults::new(1).with(rule).unwrap(), bed.now);
+    let connection = bed.connect(1);
+    for (version, code) in [(5, 7), (7, 36)] {
+        let topic = CreatableTopic::default()
+            .with_name(TopicName(StrBytes::from_static_str("t")))
+            .with_num_partitions(1)
+            .with_replication_factor(1);
+        let answer = bed.call(
+            connection,
+            version,
+            &CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(1000),
+        );
+        assert_eq!(answer.topics[0].error_code, code, "the second finds what the first made");
+    }
 }
 
 #[test]
