@@ -1,18 +1,26 @@
 //! Which versions of which requests are spoken, and how kafka-protocol's messages ride on rskafka's messenger.
 //!
-//! The upper ends are chosen, not the newest: requests by topic id (Produce 13, Fetch 13), several groups or
-//! coordinators in one request (OffsetFetch 8, FindCoordinator 4) bring nothing to this client and would double its
-//! shapes. Field tables cite the schemas in Kafka's `clients/src/main/resources/common/message`.
+//! The upper ends are chosen, not the newest: requests by topic id (Produce 13, Fetch 13), several groups, coordinators
+//! or transactions in one request (OffsetFetch 8, FindCoordinator 4, AddPartitionsToTxn 4) and two-phase commit
+//! (InitProducerId 6) bring nothing to this client and would double its shapes. Field tables cite the schemas in Kafka's
+//! `clients/src/main/resources/common/message`.
+//!
+//! With some requests the version itself says something. From Produce 12, EndTxn 5 and TxnOffsetCommit 5 on, a
+//! transactional request tells the broker that its sender follows the second part of KIP-890: the partition joins the
+//! transaction by the write alone, and the epoch grows at each end. They may only be spoken where the cluster's feature
+//! `transaction.version` is 2 or higher; below that, [`Link::call_capped`](super::Link::call_capped) stays under them.
 
 use std::io::Cursor;
 
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::{
+    AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse,
     ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteGroupsRequest,
-    DeleteGroupsResponse, DeleteTopicsRequest, DeleteTopicsResponse, FetchRequest, FetchResponse,
-    FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest, InitProducerIdResponse,
-    ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse, OffsetCommitRequest,
-    OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, ProduceRequest, ProduceResponse,
+    DeleteGroupsResponse, DeleteTopicsRequest, DeleteTopicsResponse, EndTxnRequest, EndTxnResponse,
+    FetchRequest, FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest,
+    InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
+    OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, ProduceRequest,
+    ProduceResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable};
 use rskafka::protocol::api_key::ApiKey;
@@ -59,18 +67,23 @@ macro_rules! api {
     };
 }
 
-use Shape::{Bytes as Raw, Fixed, Structs, Tags, Text, Values};
+use Shape::{Bytes as Raw, Fixed, Struct, Structs, Tags, Text, Values};
 
 const PRODUCE_PARTITION: &[Field] = &[
     always(Fixed(4 + 2 + 8 + 8)),
     since(5, Fixed(8)),
     since(8, Structs(&[always(Fixed(4)), always(Text)])),
     since(8, Text),
+    // The current leader and its epoch, where this broker is not the leader (KIP-951).
+    since(10, Tags(&[(0, always(Struct(&[always(Fixed(4 + 4))])))])),
 ];
-// The throttle time stands behind the topics.
-api!(ProduceRequest -> ProduceResponse: "Produce" Produce, 3..=9, flexible 9, &[
+// The throttle time stands behind the topics; the tagged field holds the addresses of the leaders named above.
+api!(ProduceRequest -> ProduceResponse: "Produce" Produce, 3..=12, flexible 9, &[
     always(Structs(&[always(Text), always(Structs(PRODUCE_PARTITION))])),
     always(Fixed(4)),
+    since(10, Tags(&[
+        (0, always(Structs(&[always(Fixed(4)), always(Text), always(Fixed(4)), always(Text)]))),
+    ])),
 ]);
 
 const FETCH_PARTITION: &[Field] = &[
@@ -117,8 +130,30 @@ api!(MetadataRequest -> MetadataResponse: "Metadata" Metadata, 4..=12, flexible 
     Field { from: 8, to: 10, shape: Fixed(4) },
 ]);
 
-api!(InitProducerIdRequest -> InitProducerIdResponse: "InitProducerId" InitProducerId, 0..=4, flexible 2, &[
+api!(InitProducerIdRequest -> InitProducerIdResponse: "InitProducerId" InitProducerId, 0..=5, flexible 2, &[
     always(Fixed(4 + 2 + 8 + 2)),
+]);
+
+// Errors by partition: of topics that join a transaction, of offsets that are committed in one.
+const PARTITION_ERRORS: Shape = Structs(&[always(Text), always(Structs(&[always(Fixed(4 + 2))]))]);
+api!(AddPartitionsToTxnRequest -> AddPartitionsToTxnResponse: "AddPartitionsToTxn" AddPartitionsToTxn, 0..=3, flexible 3, &[
+    always(Fixed(4)),
+    always(PARTITION_ERRORS),
+]);
+
+api!(AddOffsetsToTxnRequest -> AddOffsetsToTxnResponse: "AddOffsetsToTxn" AddOffsetsToTxn, 0..=4, flexible 3, &[
+    always(Fixed(4 + 2)),
+]);
+
+api!(TxnOffsetCommitRequest -> TxnOffsetCommitResponse: "TxnOffsetCommit" TxnOffsetCommit, 0..=5, flexible 3, &[
+    always(Fixed(4)),
+    always(PARTITION_ERRORS),
+]);
+
+// The producer id and epoch to go on with.
+api!(EndTxnRequest -> EndTxnResponse: "EndTxn" EndTxn, 0..=5, flexible 3, &[
+    always(Fixed(4 + 2)),
+    since(5, Fixed(8 + 2)),
 ]);
 
 api!(FindCoordinatorRequest -> FindCoordinatorResponse: "FindCoordinator" FindCoordinator, 0..=3, flexible 3, &[
@@ -194,18 +229,19 @@ pub(crate) const fn range(min: i16, max: i16) -> ApiVersionRange {
     ApiVersionRange::new(version(min), version(max))
 }
 
-/// A request on rskafka's messenger.
-pub(crate) struct Call<R>(pub(crate) R);
+/// A request on rskafka's messenger, which speaks the highest version that is in this range and in the broker's:
+/// in a version of at most `CAP`.
+pub(crate) struct Call<R, const CAP: i16 = { i16::MAX }>(pub(crate) R);
 
-impl<R: Api> RequestBody for Call<R> {
+impl<R: Api, const CAP: i16> RequestBody for Call<R, CAP> {
     type ResponseBody = Answer<R>;
     const API_KEY: ApiKey = R::API;
-    const API_VERSION_RANGE: ApiVersionRange = range(R::MIN, R::MAX);
+    const API_VERSION_RANGE: ApiVersionRange = range(R::MIN, if CAP < R::MAX { CAP } else { R::MAX });
     const FIRST_TAGGED_FIELD_IN_REQUEST_VERSION: ApiVersion = version(R::FLEXIBLE);
     const FIRST_TAGGED_FIELD_IN_RESPONSE_VERSION: ApiVersion = version(R::FLEXIBLE_HEADER);
 }
 
-impl<R: Api> WriteVersionedType<Vec<u8>> for Call<R> {
+impl<R: Api, const CAP: i16> WriteVersionedType<Vec<u8>> for Call<R, CAP> {
     fn write_versioned(&self, out: &mut Vec<u8>, version: ApiVersion) -> Result<(), WriteVersionedError> {
         let version = version.0.0;
         if let Ok(size) = self.0.compute_size(version) {

@@ -19,6 +19,7 @@ use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::StrBytes;
 use rskafka::messenger::{Messenger, RequestError};
 use rskafka::protocol::api_key::ApiKey;
+use rskafka::protocol::api_version::ApiVersionRange;
 use rskafka::protocol::primitives::Int16;
 use tokio::time::timeout;
 
@@ -46,7 +47,21 @@ pub(crate) struct Link {
     switch: Switch,
     address: Address,
     request_timeout: Duration,
+    #[allow(dead_code, reason = "for transactions")]
+    spoken: Spoken,
 }
+
+/// What the broker said of itself when the link was opened.
+#[derive(Debug)]
+struct Spoken {
+    versions: HashMap<ApiKey, ApiVersionRange>,
+    /// The cluster's finalized features and their levels (KIP-584), the first [`FEATURES`] of them.
+    #[allow(dead_code, reason = "for transactions")]
+    features: Vec<(Box<str>, i16)>,
+}
+
+/// How many features are kept: Kafka 4.3 has eight.
+const FEATURES: usize = 64;
 
 impl Link {
     /// Connects and agrees on versions, within the connect timeout.
@@ -82,9 +97,25 @@ impl Link {
         let stream = WireStream::new(io, settings.max_response_size, switch.clone());
         let mut messenger =
             Messenger::new(stream, settings.max_response_size, Arc::clone(&settings.client_id));
-        let versions = agree(&mut messenger).await?;
-        messenger.override_version_ranges(versions);
-        Ok(Self { messenger, switch, address: address.clone(), request_timeout: settings.request_timeout })
+        let spoken = agree(&mut messenger).await?;
+        messenger.override_version_ranges(spoken.versions.clone());
+        let request_timeout = settings.request_timeout;
+        Ok(Self { messenger, switch, address: address.clone(), request_timeout, spoken })
+    }
+
+    /// The version in which [`call`](Self::call) speaks this request; `None` where none is shared.
+    #[allow(dead_code, reason = "for transactions")]
+    pub(crate) fn version<R: Api>(&self) -> Option<i16> {
+        let theirs = self.spoken.versions.get(&R::API)?;
+        let version = R::MAX.min(theirs.max().0.0);
+        (version >= R::MIN && version >= theirs.min().0.0).then_some(version)
+    }
+
+    /// The level of a feature that the cluster has finalized, such as `transaction.version`, as of the time when this
+    /// link was opened; `None` where the broker tells none (Kafka before 2.7, a cluster without the feature).
+    #[allow(dead_code, reason = "for transactions")]
+    pub(crate) fn feature(&self, name: &str) -> Option<i16> {
+        self.spoken.features.iter().find(|(known, _)| **known == *name).map(|(_, level)| *level)
     }
 
     pub(crate) fn is_open(&self) -> bool {
@@ -111,6 +142,17 @@ impl Link {
 
     /// [`call`](Self::call) with a time limit of its own.
     pub(crate) async fn call_within<R: Api>(&self, request: R, limit: Duration) -> Result<R::Answer> {
+        self.call_capped::<R, { i16::MAX }>(request, limit).await
+    }
+
+    /// [`call_within`](Self::call_within) in a version of at most `CAP`: for requests whose newer versions promise what
+    /// the caller does not do. `link.call_capped::<_, 11>(request, limit)`. `CAP` is not below the lowest version spoken;
+    /// one that is does not compile.
+    pub(crate) async fn call_capped<R: Api, const CAP: i16>(
+        &self,
+        request: R,
+        limit: Duration,
+    ) -> Result<R::Answer> {
         let name = |e: Error| e.context(format!("{} request to Kafka broker {}", R::NAME, self.address));
         if !self.is_open() {
             return Err(name(Error::new(ErrorKind::Disconnected, Fault::Broken.to_string())));
@@ -119,7 +161,7 @@ impl Link {
         let answer = async {
             tokio::select! {
                 biased;
-                answer = self.messenger.request(Call(request)) => answer.map_err(translate::<R>),
+                answer = self.messenger.request(Call::<R, CAP>(request)) => answer.map_err(translate::<R, CAP>),
                 () = self.switch.broken() => Err(
                     Error::new(ErrorKind::Disconnected, Fault::Broken.to_string()).ambiguous(),
                 ),
@@ -150,9 +192,7 @@ impl Drop for Link {
 
 /// Asks which versions the broker speaks (KIP-35); a broker that does not know version 3 says so in version 0
 /// (KIP-511).
-async fn agree(
-    messenger: &mut Messenger<WireStream>,
-) -> Result<HashMap<ApiKey, rskafka::protocol::api_version::ApiVersionRange>> {
+async fn agree(messenger: &mut Messenger<WireStream>) -> Result<Spoken> {
     let answer = match ask_versions(messenger, 3).await {
         Ok(answer) if answer.error_code == 0 => answer,
         Ok(answer) if answer.error_code != errors::UNSUPPORTED_VERSION => {
@@ -167,12 +207,20 @@ async fn agree(
             answer
         }
     };
-    Ok(answer
+    Ok(read_spoken(&answer))
+}
+
+fn read_spoken(answer: &ApiVersionsResponse) -> Spoken {
+    let versions = answer
         .api_keys
         .iter()
         .filter(|k| 0 <= k.min_version && k.min_version <= k.max_version)
         .map(|k| (ApiKey::from(Int16(k.api_key)), range(k.min_version, k.max_version)))
-        .collect())
+        .collect();
+    // A broker that does not know the features yet says so by the epoch -1.
+    let features = answer.finalized_features.iter().filter(|_| answer.finalized_features_epoch >= 0);
+    let features = features.take(FEATURES).map(|f| (f.name.as_str().into(), f.max_version_level)).collect();
+    Spoken { versions, features }
 }
 
 async fn ask_versions(messenger: &mut Messenger<WireStream>, version: i16) -> Result<ApiVersionsResponse> {
@@ -180,10 +228,10 @@ async fn ask_versions(messenger: &mut Messenger<WireStream>, version: i16) -> Re
     let request = ApiVersionsRequest::default()
         .with_client_software_name(StrBytes::from_static_str("muslin"))
         .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
-    match messenger.request(Call(request)).await {
+    match messenger.request(Call::<_>(request)).await {
         Ok(answer) => Ok(answer.0),
         Err(e) => {
-            let e = translate::<ApiVersionsRequest>(e);
+            let e = translate::<ApiVersionsRequest, { i16::MAX }>(e);
             let kind = match e.kind() {
                 ErrorKind::Disconnected => ErrorKind::Connect,
                 kind => kind,
@@ -197,7 +245,7 @@ async fn ask_versions(messenger: &mut Messenger<WireStream>, version: i16) -> Re
     }
 }
 
-fn translate<R: Api>(e: RequestError) -> Error {
+fn translate<R: Api, const CAP: i16>(e: RequestError) -> Error {
     match e {
         RequestError::NoVersionMatch { .. } => Error::new(
             ErrorKind::Unsupported,
@@ -205,7 +253,7 @@ fn translate<R: Api>(e: RequestError) -> Error {
                 "the broker does not speak {} in any version from {} to {}; brokers from Kafka 2.0 on do",
                 R::NAME,
                 R::MIN,
-                R::MAX
+                R::MAX.min(CAP)
             ),
         ),
         RequestError::WriteError(e) => {
@@ -258,3 +306,6 @@ fn fault(e: &RequestError) -> Option<Fault> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

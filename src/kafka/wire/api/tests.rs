@@ -1,4 +1,7 @@
 use bytes::BytesMut;
+use kafka_protocol::messages::add_partitions_to_txn_response::{
+    AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
+};
 use kafka_protocol::messages::api_versions_response::ApiVersion as Spoken;
 use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
@@ -16,7 +19,12 @@ use kafka_protocol::messages::offset_commit_response::{
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponsePartition, OffsetFetchResponseTopic,
 };
-use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
+};
+use kafka_protocol::messages::txn_offset_commit_response::{
+    TxnOffsetCommitResponsePartition, TxnOffsetCommitResponseTopic,
+};
 use kafka_protocol::messages::{BrokerId, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
@@ -60,8 +68,40 @@ where
 fn produce() {
     let partition =
         PartitionProduceResponse::default().with_index(3).with_base_offset(77).with_log_append_time_ms(-1);
-    let topic = TopicProduceResponse::default().with_name(name()).with_partition_responses(vec![partition]);
-    every_version::<ProduceRequest>(&ProduceResponse::default().with_responses(vec![topic]));
+    let refused = BatchIndexAndErrorMessage::default()
+        .with_batch_index(2)
+        .with_batch_index_error_message(Some(StrBytes::from_static_str("no")));
+    let moved = PartitionProduceResponse::default()
+        .with_index(4)
+        .with_error_code(6)
+        .with_error_message(Some(StrBytes::from_static_str("moved")))
+        .with_current_leader(LeaderIdAndEpoch::default().with_leader_id(BrokerId(2)).with_leader_epoch(7));
+    let topic = TopicProduceResponse::default()
+        .with_name(name())
+        .with_partition_responses(vec![partition.with_record_errors(vec![refused]), moved]);
+    let node = NodeEndpoint::default()
+        .with_node_id(BrokerId(2))
+        .with_host(StrBytes::from_static_str("h"))
+        .with_port(9)
+        .with_rack(Some(StrBytes::from_static_str("r")));
+    let mut answer = ProduceResponse::default().with_responses(vec![topic]).with_node_endpoints(vec![node]);
+    let mut out = BytesMut::new();
+    answer.encode(&mut out, 12).unwrap();
+    assert_eq!(decode::<ProduceRequest>(out.freeze(), 12).unwrap(), answer, "leaders and addresses are read");
+    for version in [8, 9] {
+        // These have no place for them.
+        assert!(answer.encode(&mut BytesMut::new(), version).is_ok());
+    }
+    every_version::<ProduceRequest>(&answer);
+    answer.node_endpoints.clear();
+    every_version::<ProduceRequest>(&answer);
+}
+
+#[test]
+fn an_answer_that_announces_billions_in_a_tagged_field_is_refused_before_it_is_allocated() {
+    // A produce answer, version 10: no topics, no throttling, the tagged field 0 with 4,294,967,294 addresses.
+    let body = Bytes::from_static(&[1, 0, 0, 0, 0, 1, 0, 5, 0xff, 0xff, 0xff, 0xff, 0x0f]);
+    assert!(decode::<ProduceRequest>(body, 10).is_err());
 }
 
 #[test]
@@ -112,6 +152,27 @@ fn producer_id_and_coordinator() {
     every_version::<FindCoordinatorRequest>(
         &FindCoordinatorResponse::default().with_host(StrBytes::from_static_str("h")).with_port(5),
     );
+}
+
+#[test]
+fn transactions() {
+    let partition = AddPartitionsToTxnPartitionResult::default().with_partition_index(3);
+    let topic = AddPartitionsToTxnTopicResult::default()
+        .with_name(name())
+        .with_results_by_partition(vec![partition.clone(), partition]);
+    every_version::<AddPartitionsToTxnRequest>(
+        &AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(vec![topic]),
+    );
+    every_version::<AddOffsetsToTxnRequest>(&AddOffsetsToTxnResponse::default().with_error_code(47));
+    let partition = TxnOffsetCommitResponsePartition::default().with_partition_index(3).with_error_code(16);
+    let topic = TxnOffsetCommitResponseTopic::default().with_name(name()).with_partitions(vec![partition]);
+    every_version::<TxnOffsetCommitRequest>(&TxnOffsetCommitResponse::default().with_topics(vec![topic]));
+    every_version::<EndTxnRequest>(&EndTxnResponse::default().with_error_code(51));
+
+    let answer = EndTxnResponse::default().with_producer_id(7.into()).with_producer_epoch(3);
+    let mut out = BytesMut::new();
+    answer.encode(&mut out, 5).unwrap();
+    assert_eq!(decode::<EndTxnRequest>(out.freeze(), 5).unwrap(), answer, "the next epoch is read");
 }
 
 #[test]
