@@ -5,13 +5,13 @@
 //! pause between attempts.
 #![allow(clippy::disallowed_methods, reason = "this file drives connections: it reads the clock and sleeps")]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
-use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
+use kafka_protocol::messages::{MetadataRequest, MetadataResponse, ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
 
@@ -445,6 +445,24 @@ impl Inner {
         Ok(())
     }
 
+    /// Takes in the leaders that a produce answer names (KIP-951). Returns the partitions whose leader the view now has by
+    /// it: they can be sent to it at once, and need no question. Costs nothing where the answer names none.
+    #[allow(dead_code, reason = "for the producer")]
+    pub(crate) fn learn_leaders(&self, answer: &ProduceResponse) -> Vec<(Topic, Partition)> {
+        let (brokers, leaders) = read_leaders(answer);
+        if leaders.is_empty() {
+            return Vec::new();
+        }
+        let mut cluster = self.cluster();
+        for (node, address) in brokers {
+            cluster.handle_broker(node, address);
+        }
+        let learned = leaders.into_iter().filter(|(topic, partition, node, epoch)| {
+            cluster.handle_leader(topic, *partition, *node, *epoch)
+        });
+        learned.map(|(topic, partition, ..)| (topic, partition)).collect()
+    }
+
     /// Asks for metadata of these topics as soon as the ration allows. Somebody else's answer in the meantime serves.
     pub(crate) async fn refresh(&self, topics: &[Topic], create: bool) -> Result<()> {
         let seen = self.cluster().generation();
@@ -498,6 +516,29 @@ impl Inner {
     }
 }
 
+/// A partition's leader as a refusal names it.
+type Named = (Topic, Partition, NodeId, LeaderEpoch);
+
+/// The leaders that a produce answer names, and the addresses of those among them that it gives.
+fn read_leaders(answer: &ProduceResponse) -> (BTreeMap<NodeId, Address>, Vec<Named>) {
+    let mut leaders = Vec::new();
+    let mut named = BTreeSet::new();
+    for t in &answer.responses {
+        for p in t.partition_responses.iter().filter(|p| p.current_leader.leader_id.0 >= 0) {
+            let Ok(topic) = Topic::new(t.name.0.as_str()) else { continue };
+            let node = NodeId(p.current_leader.leader_id.0);
+            named.insert(node);
+            leaders.push((topic, Partition(p.index), node, LeaderEpoch(p.current_leader.leader_epoch)));
+        }
+    }
+    let brokers = answer.node_endpoints.iter().filter_map(|n| {
+        let node = NodeId(n.node_id.0);
+        let port = u16::try_from(n.port).ok()?;
+        named.contains(&node).then(|| (node, Address { host: n.host.as_str().to_owned(), port }))
+    });
+    (brokers.collect(), leaders)
+}
+
 fn read_metadata(answer: MetadataResponse) -> (BTreeMap<NodeId, Address>, Vec<TopicUpdate>) {
     let brokers = answer
         .brokers
@@ -526,3 +567,6 @@ fn read_metadata(answer: MetadataResponse) -> (BTreeMap<NodeId, Address>, Vec<To
         .collect();
     (brokers, topics)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,8 @@
 //!
 //! A view is only as good as its last answer, and answers may come from a broker that lags behind: a partition's
 //! leader is replaced only by one of the same or a higher leader epoch (KIP-320), unless the topic was made anew
-//! (another topic id, KIP-516) or the broker tells no epochs.
+//! (another topic id, KIP-516) or the broker tells no epochs. A broker that refuses a request because it is not the
+//! leader may name the right one (KIP-951); its word counts as an answer's would, if its epoch is newer.
 //!
 //! Asking is rationed: after an answer the next question waits [`MIN_WAIT`], and longer, up to [`MAX_WAIT`], each time
 //! that an answer did not bring what was missing.
@@ -122,6 +123,29 @@ impl Cluster {
         self.brokers.insert(node, address);
     }
 
+    /// Takes the leader that a broker named when it was not the leader itself (KIP-951), if its epoch is newer than the
+    /// known one. Its address must be known: [`handle_broker`](Self::handle_broker) comes first.
+    ///
+    /// Returns whether the view now has that leader, so that asking for metadata would bring nothing.
+    pub(crate) fn handle_leader(
+        &mut self,
+        topic: &Topic,
+        partition: Partition,
+        node: NodeId,
+        epoch: LeaderEpoch,
+    ) -> bool {
+        let named = PartitionView { leader: Some(node), epoch };
+        let known = usize::try_from(partition.0)
+            .ok()
+            .and_then(|index| self.topics.get_mut(topic)?.partitions.get_mut(index));
+        let Some(known) = known.filter(|_| self.brokers.contains_key(&node)) else { return false };
+        // An unknown epoch (-1) is never newer.
+        if epoch > known.epoch {
+            *known = named;
+        }
+        *known == named
+    }
+
     /// When the next question may be asked.
     pub(crate) fn poll_ask(&self) -> Option<Instant> {
         let wait = MIN_WAIT.saturating_mul(1 << self.fruitless.min(10)).min(MAX_WAIT);
@@ -228,6 +252,46 @@ mod tests {
         let mut c = Cluster::default();
         feed(&mut c, update(1, &[(-3, 1, 1), (0, 1, 1), (i32::MAX, 1, 1)]));
         assert_eq!(c.partition_count(&topic()), Some(1));
+    }
+
+    fn address(port: u16) -> Address {
+        Address { host: "h".to_owned(), port }
+    }
+
+    #[test]
+    fn a_leader_named_in_a_refusal_is_taken_if_its_epoch_is_newer() {
+        let mut c = Cluster::default();
+        feed(&mut c, update(1, &[(0, 1, 5), (1, -1, 3)]));
+        let at = |p| (topic(), Partition(p));
+        let mut named = |(t, p): (Topic, Partition), node, epoch| {
+            let taken = c.handle_leader(&t, p, NodeId(node), LeaderEpoch(epoch));
+            (taken, c.leader(&t, p))
+        };
+        assert_eq!(named(at(0), 2, 6), (false, Some(NodeId(1))), "an address is missing");
+        c.handle_broker(NodeId(2), address(2));
+        c.handle_broker(NodeId(3), address(3));
+        let mut named = |(t, p): (Topic, Partition), node, epoch| {
+            let taken = c.handle_leader(&t, p, NodeId(node), LeaderEpoch(epoch));
+            (taken, c.leader(&t, p))
+        };
+        assert_eq!(
+            named(at(0), 2, 5),
+            (false, Some(NodeId(1))),
+            "two leaders of one epoch: the known one stays"
+        );
+        assert_eq!(named(at(0), 2, -1), (false, Some(NodeId(1))), "a leader without an epoch");
+        assert_eq!(named(at(0), 2, 6), (true, Some(NodeId(2))));
+        assert_eq!(named(at(0), 2, 6), (true, Some(NodeId(2))), "said twice");
+        assert_eq!(named(at(0), 3, 4), (false, Some(NodeId(2))), "a broker that lags behind");
+        assert_eq!(named(at(1), 3, 4), (true, Some(NodeId(3))), "a partition without a leader gets one");
+        assert_eq!(named(at(2), 3, 9), (false, None), "a partition that is not known");
+        assert_eq!(named(at(-1), 3, 9), (false, None));
+        assert_eq!(named((Topic::new("other").unwrap(), Partition(0)), 3, 9), (false, None));
+        // An older answer does not bring the old leader back; a newer one counts again.
+        feed(&mut c, update(1, &[(0, 1, 5)]));
+        assert_eq!(c.leader(&topic(), Partition(0)), Some(NodeId(2)));
+        feed(&mut c, update(1, &[(0, 3, 7)]));
+        assert_eq!(c.leader(&topic(), Partition(0)), Some(NodeId(3)));
     }
 
     #[test]
