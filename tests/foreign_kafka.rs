@@ -1,5 +1,5 @@
 //! Kafka's other clients on the embedded cluster and on Apache Kafka: the same scenarios, the same facts expected, so that both are
-//! held to one truth. The programs are in `tests/foreign`; `scripts/setup.sh test` installs what they need.
+//! held to one truth; and what muslin writes, read by each of them. The programs are in `tests/foreign`; `scripts/setup.sh test` installs what they need.
 
 #![allow(
     clippy::disallowed_methods,
@@ -13,10 +13,14 @@ mod foreign;
 
 use std::any::Any;
 use std::collections::BTreeSet;
+use std::process::Command;
 
 use common::unique;
 use foreign::{Client, On, Program, until};
+use muslin::codec::compression::Compression;
 use muslin::embedded::{Kafka, KafkaBuilder};
+use muslin::kafka::Record;
+use muslin::{Partition, Timestamp};
 use serde_json::{Value, json};
 
 const CONFLUENT: Program = Program::Python("kafka_confluent");
@@ -25,10 +29,10 @@ const FRANZ_GO: Program = Program::Go("kafka");
 const JAVA: Program = Program::Java("Kafka");
 
 foreign::tests! {
-    librdkafka CONFLUENT: codecs idempotent transactions classic_group consumer_group topics groups cluster login;
-    aiokafka AIOKAFKA: codecs idempotent transactions classic_group topics cluster login;
-    franz_go FRANZ_GO: codecs idempotent transactions classic_group consumer_group topics groups cluster login;
-    java JAVA: codecs idempotent transactions classic_group consumer_group topics groups cluster login;
+    librdkafka CONFLUENT: codecs muslin_wrote idempotent transactions classic_group consumer_group topics groups cluster login;
+    aiokafka AIOKAFKA: codecs muslin_wrote idempotent transactions classic_group topics cluster login;
+    franz_go FRANZ_GO: codecs muslin_wrote idempotent transactions classic_group consumer_group topics groups cluster login;
+    java JAVA: codecs muslin_wrote idempotent transactions classic_group consumer_group topics groups cluster login;
 }
 
 fn start(program: Program, on: On) -> Client {
@@ -38,6 +42,7 @@ fn start(program: Program, on: On) -> Client {
     };
     let mut client = Client::start(program, on, broker);
     client.ok("connect", json!({"bootstrap": address}));
+    client.address = address;
     client
 }
 
@@ -126,6 +131,113 @@ fn codecs(client: &mut Client) {
             }
         }
         client.ok("close", json!({"name": codec}));
+    }
+}
+
+/// Records that a wrong length, order or sign would spoil: nulls and empty texts, headers that repeat, times before others, one that
+/// fills a batch of its own; and many plain ones, so that there are batches of all sizes.
+fn manifold(at: i64) -> Vec<Value> {
+    let mut records = vec![
+        json!({"key": "k", "value": "v", "headers": [], "timestamp": at}),
+        json!({"key": null, "value": "no key", "headers": [["a", "1"], ["a", "2"], ["b", null], ["c", ""]], "timestamp": at + 1}),
+        json!({"key": "tombstone", "value": null, "headers": [], "timestamp": at + 2}),
+        json!({"key": "", "value": "", "headers": [["ü", "ß"]], "timestamp": at - 3000}),
+        json!({"key": null, "value": null, "headers": [["", "empty name"]], "timestamp": at + 4000}),
+        json!({"key": "long", "value": "abcdefghij".repeat(20_000), "headers": [], "timestamp": at + 5}),
+        json!({"key": "x".repeat(9_000), "value": "a long key", "headers": [["h".repeat(300), "y".repeat(20_000)]], "timestamp": at}),
+    ];
+    records.extend((0..3_000_i64).map(|n| {
+        let value = format!("{n} {}", "no two of these are alike ".repeat(n as usize % 17));
+        json!({"key": format!("key-{}", n % 97), "value": value, "headers": [["n", n.to_string()]], "timestamp": at + n})
+    }));
+    records
+}
+
+/// Sends the records to partition 0 with this codec, and says where each was placed.
+fn write(address: &str, topic: &str, codec: Compression, records: &[Value]) -> Vec<i64> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let text = |v: &Value| v.as_str().map(str::to_owned);
+    runtime.block_on(async {
+        let client = muslin::kafka::Client::builder(address).connect().await.unwrap();
+        let producer = client.producer().compression(codec).batch_size(32 << 10).build().await.unwrap();
+        let mut queued = Vec::new();
+        for r in records {
+            let mut record = Record::to(topic).unwrap().partition(Partition(0));
+            record = record.timestamp(Timestamp(r["timestamp"].as_i64().unwrap()));
+            if let Some(key) = text(&r["key"]) {
+                record = record.key(key);
+            }
+            if let Some(value) = text(&r["value"]) {
+                record = record.value(value);
+            }
+            for header in r["headers"].as_array().unwrap() {
+                record = record.header(text(&header[0]).unwrap(), text(&header[1]).map(Into::into));
+            }
+            queued.push(producer.enqueue(record).await.unwrap());
+        }
+        let mut offsets = Vec::new();
+        for q in queued {
+            offsets.push(q.await.unwrap().offset.get());
+        }
+        producer.close(foreign::LIMIT).await.unwrap();
+        offsets
+    })
+}
+
+const CODECS: [Compression; 5] =
+    [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+
+fn muslin_wrote(client: &mut Client) {
+    let records = manifold(now() - 60_000);
+    for codec in CODECS {
+        let topic = client.topic("muslin", 1);
+        let offsets = write(&client.address.clone(), &topic, codec, &records);
+        assert_eq!(offsets, (0..records.len() as i64).collect::<Vec<_>>(), "{codec:?}");
+        let name = unique("reader");
+        client.ok("consumer", json!({"name": name, "topics": [topic]}));
+        for (n, (read, wanted)) in client.read(&name, records.len()).iter().zip(&records).enumerate() {
+            assert_eq!(read["offset"], json!(n), "{codec:?}");
+            for field in ["key", "value", "headers", "timestamp"] {
+                assert_eq!(read[field], wanted[field], "{codec:?}, record {n}, {field}");
+            }
+        }
+        client.ok("close", json!({"name": name}));
+    }
+}
+
+#[test]
+fn the_java_console_consumer_reads_what_muslin_wrote_with_every_codec() {
+    let records = manifold(now() - 60_000);
+    for codec in CODECS {
+        let topic = unique("console");
+        write(&common::kafka(), &topic, codec, &records);
+        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/brokers.sh"));
+        command.args(["kafka", "org.apache.kafka.tools.consumer.ConsoleConsumer", "--from-beginning"]);
+        command.args(["--bootstrap-server", &common::kafka(), "--topic", &topic]);
+        command.args(["--max-messages", &records.len().to_string(), "--timeout-ms", "30000"]);
+        for print in ["timestamp", "partition", "offset", "headers", "key", "value"] {
+            command.args(["--formatter-property", &format!("print.{print}=true")]);
+        }
+        command.args(["--formatter-property", "null.literal=NULL"]);
+        let out = common::run_within(&mut command, "", 2 * foreign::LIMIT);
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let printed = String::from_utf8(out.stdout).unwrap();
+        let shown = |v: &Value| v.as_str().unwrap_or("NULL").to_owned();
+        let mut lines = printed.lines();
+        for (n, r) in records.iter().enumerate() {
+            let headers = r["headers"].as_array().unwrap();
+            let headers: Vec<_> =
+                headers.iter().map(|h| format!("{}:{}", shown(&h[0]), shown(&h[1]))).collect();
+            let headers = if headers.is_empty() { "NO_HEADERS".to_owned() } else { headers.join(",") };
+            let wanted = format!(
+                "CreateTime:{}\tPartition:0\tOffset:{n}\t{headers}\t{}\t{}",
+                r["timestamp"],
+                shown(&r["key"]),
+                shown(&r["value"])
+            );
+            assert_eq!(lines.next(), Some(wanted.as_str()), "{codec:?}, record {n}");
+        }
+        assert_eq!(lines.next(), None, "{codec:?}");
     }
 }
 

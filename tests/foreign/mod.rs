@@ -43,6 +43,8 @@ pub struct Client {
     pub program: Program,
     /// Which broker it is.
     pub on: On,
+    /// Where the broker is, for those who want to reach it beside the program.
+    pub address: String,
     _broker: Box<dyn std::any::Any>,
 }
 
@@ -71,7 +73,7 @@ impl Client {
             }
         });
         let stdin = child.stdin.take().unwrap();
-        Self { child, stdin, answers, stderr, program, on, _broker: broker }
+        Self { child, stdin, answers, stderr, program, on, address: String::new(), _broker: broker }
     }
 
     /// Does `op`: what it gave, or what the broker refused it with. Anything else fails the test.
