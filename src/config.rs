@@ -292,6 +292,7 @@ fn check(name: &str, e: &Entry) -> Result<()> {
         | "max.block.ms"
         | "request.timeout.ms"
         | "socket.connection.setup.timeout.ms"
+        | "metadata.max.age.ms"
         | "auto.commit.interval.ms"
         | "amqp.heartbeat.ms"
         | "amqp.connect.timeout.ms"
@@ -317,7 +318,7 @@ mod kafka {
 
     impl Properties {
         /// A Kafka client with these settings: `bootstrap.servers`, `client.id`, `request.timeout.ms`,
-        /// `socket.connection.setup.timeout.ms`.
+        /// `socket.connection.setup.timeout.ms`, `metadata.max.age.ms`.
         ///
         /// # Errors
         /// [`ErrorKind::Config`] without `bootstrap.servers`.
@@ -334,6 +335,9 @@ mod kafka {
             }
             if let Some(limit) = self.millis("socket.connection.setup.timeout.ms")? {
                 builder = builder.connect_timeout(limit);
+            }
+            if let Some(age) = self.millis("metadata.max.age.ms")? {
+                builder = builder.metadata_max_age(age);
             }
             Ok(builder)
         }

@@ -182,7 +182,7 @@ pub(super) static TABLE: &[(&str, Meaning)] = &[
     ("message.send.max.retries", Alias("retries")),
     ("message.timeout.ms", Alias("delivery.timeout.ms")),
     ("metadata.broker.list", Alias("bootstrap.servers")),
-    ("metadata.max.age.ms", NotYet),
+    ("metadata.max.age.ms", Used(Client)),
     ("metadata.max.idle.ms", NotYet),
     ("metadata.recovery.rebootstrap.trigger.ms", NotYet),
     ("metadata.recovery.strategy", NotYet),

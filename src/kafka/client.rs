@@ -62,6 +62,7 @@ pub struct ClientBuilder {
     connect_timeout: Duration,
     request_timeout: Duration,
     max_response_size: usize,
+    metadata_max_age: Duration,
     connector: Arc<dyn Connect>,
     nature: Nature,
 }
@@ -89,6 +90,22 @@ impl ClientBuilder {
     /// size per broker at worst. It must hold the largest batch that a topic keeps.
     pub fn max_response_size(mut self, bytes: usize) -> Self {
         self.max_response_size = bytes;
+        self
+    }
+
+    /// How old what a producer knows of its topics may become. Default 5 min (`metadata.max.age.ms` of the Java client).
+    ///
+    /// A producer asks for the topics that it sends to when this time has passed since it last asked for all of them, whether
+    /// it sends or not: so it finds partitions that were added and leaders that moved. A leader that moved is found at once
+    /// where a broker refuses a request; partitions that were added are not, as nothing fails. A record that is enqueued later
+    /// than this time, and the time of the question, after the partitions were added may go to them, with a key or without;
+    /// until then keys go to the same partition as before. The question takes one request where a broker answers, and the
+    /// connect timeout for each broker before it that does not. A broker that lags behind may tell of the old partitions: then
+    /// it takes one such time more. Partitions that are added by this client's [`Admin`](super::Admin) are known at once.
+    ///
+    /// Costs one metadata request each time, of some 100 bytes a partition.
+    pub fn metadata_max_age(mut self, age: Duration) -> Self {
+        self.metadata_max_age = age;
         self
     }
 
@@ -130,6 +147,7 @@ impl ClientBuilder {
         };
         positive("connect_timeout", self.connect_timeout)?;
         positive("request_timeout", self.request_timeout)?;
+        positive("metadata_max_age", self.metadata_max_age)?;
         if self.client_id.len() > 32_767 {
             return Err(Error::new(ErrorKind::Config, "client_id is longer than 32,767 bytes"));
         }
@@ -148,6 +166,7 @@ impl ClientBuilder {
                 max_response_size: self.max_response_size,
                 connector: self.connector,
             },
+            metadata_max_age: self.metadata_max_age.min(LONGEST),
             nature: self.nature,
             bootstrap,
             cluster: Mutex::default(),
@@ -178,6 +197,7 @@ impl Client {
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
             max_response_size: 100 << 20,
+            metadata_max_age: Duration::from_secs(300),
             connector: Arc::new(Tcp),
             nature: Nature::default(),
         }
@@ -228,6 +248,9 @@ impl Client {
 #[derive(Debug)]
 pub(crate) struct Inner {
     pub(crate) settings: LinkSettings,
+    /// How old a producer's view of its topics may become.
+    #[allow(dead_code, reason = "the producer's driver reads it")]
+    pub(crate) metadata_max_age: Duration,
     pub(crate) nature: Nature,
     bootstrap: Vec<Address>,
     cluster: Mutex<Cluster>,

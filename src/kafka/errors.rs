@@ -55,6 +55,7 @@ fn kind(code: &Code) -> (ErrorKind, &'static str) {
         | Code::TransactionalIdAuthorizationFailed
         | Code::SaslAuthenticationFailed
         | Code::SecurityDisabled => (K::Denied, "the user lacks the right"),
+        Code::TopicDeletionDisabled => (K::Denied, "delete.topic.enable is false at the brokers"),
         Code::TopicAlreadyExists | Code::NonEmptyGroup => (K::Conflict, ""),
         Code::ProducerFenced | Code::InvalidProducerEpoch | Code::FencedInstanceId => (K::Fenced, ""),
         Code::UnknownMemberId | Code::IllegalGeneration | Code::RebalanceInProgress => (

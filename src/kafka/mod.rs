@@ -19,7 +19,8 @@
 //! ```
 //!
 //! ```text
-//! client      one cluster: bootstrap, metadata, a connection per broker, small admin requests
+//! client      one cluster: bootstrap, metadata, a connection per broker
+//! admin       topics: listed, described, created, changed, deleted; what a lost answer left behind
 //! producer    idempotent, acks=all, batched; `enqueue` keeps order, `Queued` resolves exactly once
 //! consumer    partitions assigned by hand, committed offsets of a group without membership
 //! group       a group's coordinator and committed offsets
@@ -29,7 +30,7 @@
 //! wire        one connection: framing, versions, timeouts; all that touches rskafka
 //! ```
 
-mod admin;
+pub mod admin;
 mod client;
 mod cluster;
 pub mod consumer;
@@ -40,6 +41,10 @@ mod offsets;
 pub mod producer;
 mod wire;
 
+pub use admin::{
+    Admin, ConfigChange, ConfigSource, CreatedTopic, NewTopic, PartitionDescription, TopicConfig,
+    TopicDescription,
+};
 pub use client::{Client, ClientBuilder, PartitionInfo, TopicInfo};
 pub use consumer::{
     Consumer, ConsumerBuilder, Delivery, Headers, Isolation, PartitionPosition, Reset, StartAt,

@@ -15,12 +15,14 @@ use std::io::Cursor;
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddOffsetsToTxnResponse, AddPartitionsToTxnRequest, AddPartitionsToTxnResponse,
-    ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse, DeleteGroupsRequest,
-    DeleteGroupsResponse, DeleteTopicsRequest, DeleteTopicsResponse, EndTxnRequest, EndTxnResponse,
-    FetchRequest, FetchResponse, FindCoordinatorRequest, FindCoordinatorResponse, InitProducerIdRequest,
-    InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
-    OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse, ProduceRequest,
-    ProduceResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
+    ApiVersionsRequest, ApiVersionsResponse, CreatePartitionsRequest, CreatePartitionsResponse,
+    CreateTopicsRequest, CreateTopicsResponse, DeleteGroupsRequest, DeleteGroupsResponse,
+    DeleteTopicsRequest, DeleteTopicsResponse, DescribeConfigsRequest, DescribeConfigsResponse,
+    EndTxnRequest, EndTxnResponse, FetchRequest, FetchResponse, FindCoordinatorRequest,
+    FindCoordinatorResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+    InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest,
+    MetadataResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
+    ProduceRequest, ProduceResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable};
 use rskafka::protocol::api_key::ApiKey;
@@ -179,14 +181,48 @@ api!(OffsetCommitRequest -> OffsetCommitResponse: "OffsetCommit" OffsetCommit, 2
     always(Structs(&[always(Text), always(Structs(&[always(Fixed(4 + 2))]))])),
 ]);
 
-api!(CreateTopicsRequest -> CreateTopicsResponse: "CreateTopics" CreateTopics, 2..=4, flexible 5, &[
+const CREATED_CONFIG: &[Field] = &[always(Text), always(Text), always(Fixed(1 + 1 + 1))];
+api!(CreateTopicsRequest -> CreateTopicsResponse: "CreateTopics" CreateTopics, 2..=7, flexible 5, &[
+    always(Fixed(4)),
+    always(Structs(&[
+        always(Text),
+        since(7, Fixed(16)),
+        always(Fixed(2)),
+        always(Text),
+        since(5, Fixed(4 + 2)),
+        since(5, Structs(CREATED_CONFIG)),
+        since(5, Tags(&[(0, always(Fixed(2)))])),
+    ])),
+]);
+
+// From version 6 on a request names topics in another field, by id.
+api!(DeleteTopicsRequest -> DeleteTopicsResponse: "DeleteTopics" DeleteTopics, 1..=5, flexible 4, &[
+    always(Fixed(4)),
+    always(Structs(&[always(Text), always(Fixed(2)), since(5, Text)])),
+]);
+
+api!(CreatePartitionsRequest -> CreatePartitionsResponse: "CreatePartitions" CreatePartitions, 0..=3, flexible 2, &[
     always(Fixed(4)),
     always(Structs(&[always(Text), always(Fixed(2)), always(Text)])),
 ]);
 
-api!(DeleteTopicsRequest -> DeleteTopicsResponse: "DeleteTopics" DeleteTopics, 1..=3, flexible 4, &[
+const CONFIG: &[Field] = &[
+    always(Text),
+    always(Text),
+    always(Fixed(1 + 1 + 1)),
+    always(Structs(&[always(Text), always(Text), always(Fixed(1))])),
+    since(3, Fixed(1)),
+    since(3, Text),
+];
+api!(DescribeConfigsRequest -> DescribeConfigsResponse: "DescribeConfigs" DescribeConfigs, 1..=4, flexible 4, &[
     always(Fixed(4)),
-    always(Structs(&[always(Text), always(Fixed(2))])),
+    always(Structs(&[always(Fixed(2)), always(Text), always(Fixed(1)), always(Text), always(Structs(CONFIG))])),
+]);
+
+api!(IncrementalAlterConfigsRequest -> IncrementalAlterConfigsResponse:
+    "IncrementalAlterConfigs" IncrementalAlterConfigs, 0..=1, flexible 1, &[
+    always(Fixed(4)),
+    always(Structs(&[always(Fixed(2)), always(Text), always(Fixed(1)), always(Text)])),
 ]);
 
 api!(DeleteGroupsRequest -> DeleteGroupsResponse: "DeleteGroups" DeleteGroups, 0..=2, flexible 2, &[

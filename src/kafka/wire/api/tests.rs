@@ -3,10 +3,15 @@ use kafka_protocol::messages::add_partitions_to_txn_response::{
     AddPartitionsToTxnPartitionResult, AddPartitionsToTxnTopicResult,
 };
 use kafka_protocol::messages::api_versions_response::ApiVersion as Spoken;
-use kafka_protocol::messages::create_topics_response::CreatableTopicResult;
+use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
+use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
+use kafka_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
 use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
 };
@@ -32,6 +37,10 @@ use super::*;
 
 fn name() -> TopicName {
     TopicName(StrBytes::from_static_str("orders"))
+}
+
+fn text(s: &'static str) -> StrBytes {
+    StrBytes::from_static_str(s)
 }
 
 /// Encodes an answer in every version spoken, reads it back, then damages it everywhere.
@@ -189,12 +198,33 @@ fn offsets_of_groups() {
 
 #[test]
 fn topics_and_groups() {
-    let topic = CreatableTopicResult::default().with_name(name());
+    // A field of its own stands in the tags from version 5 on.
+    let topic = CreatableTopicResult::default().with_name(name()).with_topic_config_error_code(29);
+    let config = CreatableTopicConfigs::default().with_name(text("retention.ms")).with_value(Some(text("1")));
+    let topic = topic.with_configs(Some(vec![config]));
     every_version::<CreateTopicsRequest>(&CreateTopicsResponse::default().with_topics(vec![topic]));
     let topic = DeletableTopicResult::default().with_name(Some(name()));
     every_version::<DeleteTopicsRequest>(&DeleteTopicsResponse::default().with_responses(vec![topic]));
     every_version::<DeleteGroupsRequest>(
         &DeleteGroupsResponse::default().with_results(vec![DeletableGroupResult::default()]),
+    );
+}
+
+#[test]
+fn partitions_and_configs() {
+    let topic = CreatePartitionsTopicResult::default().with_name(name()).with_error_message(Some(text("no")));
+    every_version::<CreatePartitionsRequest>(&CreatePartitionsResponse::default().with_results(vec![topic]));
+    let synonym = DescribeConfigsSynonym::default().with_name(text("log.retention.ms"));
+    let config = DescribeConfigsResourceResult::default()
+        .with_name(text("retention.ms"))
+        .with_value(Some(text("1")))
+        .with_synonyms(vec![synonym]);
+    let topic =
+        DescribeConfigsResult::default().with_resource_name(text("orders")).with_configs(vec![config]);
+    every_version::<DescribeConfigsRequest>(&DescribeConfigsResponse::default().with_results(vec![topic]));
+    let topic = AlterConfigsResourceResponse::default().with_resource_name(text("orders"));
+    every_version::<IncrementalAlterConfigsRequest>(
+        &IncrementalAlterConfigsResponse::default().with_responses(vec![topic]),
     );
 }
 

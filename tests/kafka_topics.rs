@@ -1,0 +1,347 @@
+//! Topics: created, described, given more partitions and other settings, deleted, on the embedded broker and on a real one;
+//! and what a user reads when it goes wrong. What needs a fault is asked of the embedded one alone.
+#![allow(clippy::disallowed_methods, reason = "tests read clocks")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail the test")]
+mod common;
+
+use std::time::Duration;
+
+use muslin::embedded::Kafka;
+use muslin::embedded::faults::{Action, Rule};
+use muslin::kafka::{Admin, Client, ConfigChange, ConfigSource, NewTopic, Record};
+use muslin::{Error, ErrorKind, Partition, Topic};
+
+/// A broker, and a client of it.
+struct Bed {
+    client: Client,
+    /// `None` for the real one.
+    embedded: Option<Kafka>,
+}
+
+impl Bed {
+    async fn embedded() -> Self {
+        Self::over(Kafka::builder().start().await.unwrap()).await
+    }
+
+    async fn over(kafka: Kafka) -> Self {
+        let client = Client::builder(kafka.bootstrap())
+            .request_timeout(Duration::from_secs(2))
+            .connect_timeout(Duration::from_secs(2));
+        Self { client: client.connect().await.unwrap(), embedded: Some(kafka) }
+    }
+
+    async fn real() -> Self {
+        Self { client: Client::builder(common::kafka()).connect().await.unwrap(), embedded: None }
+    }
+
+    fn admin(&self) -> Admin {
+        self.client.admin()
+    }
+
+    /// Another client of the same broker.
+    #[allow(dead_code)]
+    async fn other(&self) -> Client {
+        let bootstrap = self.embedded.as_ref().map_or_else(common::kafka, Kafka::bootstrap);
+        Client::builder(bootstrap).connect().await.unwrap()
+    }
+
+    fn fault(&self, request: &str, action: Action, shape: impl FnOnce(Rule) -> Rule) {
+        let rule = shape(Rule::new(request, action).unwrap());
+        self.embedded.as_ref().unwrap().faults(|f| f.add(rule)).unwrap();
+    }
+
+    async fn is_there(&self, topic: &Topic) -> bool {
+        match self.admin().describe_topic(topic).await {
+            Ok(_) => true,
+            Err(e) if e.kind() == ErrorKind::NotFound => false,
+            Err(e) => panic!("{}", e.report()),
+        }
+    }
+}
+
+fn name(prefix: &str) -> Topic {
+    Topic::new(common::unique(prefix)).unwrap()
+}
+
+/// A certain error of this kind with these words.
+#[track_caller]
+fn says(error: &Error, kind: ErrorKind, words: &[&str]) {
+    let report = error.report();
+    assert_eq!((error.kind(), error.is_ambiguous()), (kind, false), "{report}");
+    for word in words {
+        assert!(report.contains(word), "{word:?} is not in: {report}");
+    }
+}
+
+/// Each test twice.
+macro_rules! on_both {
+    ($(async fn $name:ident($bed:ident) $body:block)*) => {
+        $(async fn $name($bed: Bed) $body)*
+        mod embedded {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::Bed::embedded().await).await;
+            })*
+        }
+        mod real {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::Bed::real().await).await;
+            })*
+        }
+    };
+}
+
+on_both! {
+    async fn a_topic_is_created_as_asked_and_described(bed) {
+        let (admin, topic) = (bed.admin(), name("made"));
+        let new = NewTopic::new(topic.clone()).partitions(3).replication(1).config("retention.ms", "86400001");
+        let made = admin.create_topic(&new).await.unwrap();
+        assert_eq!((made.partitions, made.replication, made.answer_lost), (Some(3), Some(1), false));
+
+        let told = admin.describe_topic(&topic).await.unwrap();
+        assert_eq!((told.partitions.len(), told.replication(), told.internal), (3, 1, false));
+        for (p, n) in told.partitions.iter().zip(0..) {
+            assert_eq!(p.partition, Partition(n));
+            let leader = p.leader.expect("a leader");
+            assert_eq!((&p.replicas[..], &p.in_sync[..], &p.offline[..]), (&[leader][..], &[leader][..], &[][..]));
+        }
+        let configs = admin.topic_configs(&topic).await.unwrap();
+        let of = |name: &str| configs.iter().find(|c| c.name == name).expect("the setting");
+        assert_eq!(of("retention.ms").value.as_deref(), Some("86400001"));
+        assert_eq!(of("retention.ms").source, ConfigSource::Topic);
+        assert_eq!(of("compression.type").value.as_deref(), Some("producer"));
+        assert_eq!(of("compression.type").source, ConfigSource::Default);
+        let all = admin.topics().await.unwrap();
+        assert!(all.iter().any(|t| t.topic == topic && t.partitions.len() == 3));
+        assert!(all.is_sorted_by_key(|t| t.topic.clone()));
+    }
+
+    async fn what_is_not_said_is_the_brokers_default(bed) {
+        let topic = name("default");
+        let made = bed.admin().create_topic(&NewTopic::new(topic.clone())).await.unwrap();
+        let told = bed.admin().describe_topic(&topic).await.unwrap();
+        assert_eq!(made.partitions, Some(told.partitions.len() as i32));
+        assert_eq!(made.replication, Some(told.replication() as i16));
+    }
+
+    async fn a_check_creates_nothing_and_finds_what_is_wrong(bed) {
+        let (admin, topic) = (bed.admin(), name("check"));
+        let new = NewTopic::new(topic.clone()).partitions(2).replication(1);
+        assert_eq!(admin.validate_topic(&new).await.unwrap().partitions, Some(2));
+        assert!(!bed.is_there(&topic).await);
+        let error = admin.validate_topic(&new.clone().replication(99)).await.unwrap_err();
+        says(&error, ErrorKind::Config, &[topic.as_str(), "99"]);
+        admin.create_topic(&new).await.unwrap();
+        says(&admin.validate_topic(&new).await.unwrap_err(), ErrorKind::Conflict, &[topic.as_str()]);
+    }
+
+    async fn what_cannot_be_created_is_told_with_its_name_and_that_nothing_was(bed) {
+        let (admin, topic) = (bed.admin(), name("wrong"));
+        let new = || NewTopic::new(topic.clone());
+        for (new, words) in [
+            (new().partitions(0), ["number of partitions is 0", "expected 1 or more"]),
+            (new().replication(-2), ["number of replicas is -2", "expected 1 or more"]),
+            (new().replication(99), ["99 replicas", "nothing was created"]),
+            (new().config("retention.hours", "1"), ["retention.hours", "nothing was created"]),
+            (new().config("retention.ms", "soon"), ["retention.ms", "nothing was created"]),
+            (new().config("cleanup.policy", "shred"), ["cleanup.policy", "nothing was created"]),
+        ] {
+            let error = admin.create_topic(&new).await.unwrap_err();
+            says(&error, ErrorKind::Config, &[topic.as_str(), words[0], words[1]]);
+        }
+        assert!(!bed.is_there(&topic).await);
+        admin.create_topic(&new()).await.unwrap();
+        let error = admin.create_topic(&new()).await.unwrap_err();
+        says(&error, ErrorKind::Conflict, &[topic.as_str(), "nothing was created"]);
+    }
+
+    async fn a_topic_gets_more_partitions_and_never_fewer(bed) {
+        let (admin, topic) = (bed.admin(), name("grow"));
+        bed.client.create_topic(&topic, 1, 1).await.unwrap();
+        admin.add_partitions(&topic, 4).await.unwrap();
+        assert_eq!(admin.describe_topic(&topic).await.unwrap().partitions.len(), 4);
+        for total in [4, 3, 0, -1] {
+            let error = admin.add_partitions(&topic, total).await.unwrap_err();
+            says(&error, ErrorKind::Config, &[topic.as_str(), &total.to_string()]);
+        }
+        let nowhere = name("nowhere");
+        let error = admin.add_partitions(&nowhere, 4).await.unwrap_err();
+        says(&error, ErrorKind::NotFound, &[nowhere.as_str(), "no partition was added"]);
+        assert!(!bed.is_there(&nowhere).await);
+    }
+
+    async fn settings_of_a_topic_are_changed_together_or_not_at_all(bed) {
+        let (admin, topic) = (bed.admin(), name("alter"));
+        admin.create_topic(&NewTopic::new(topic.clone()).config("retention.ms", "1000000")).await.unwrap();
+        let set = ConfigChange::set;
+        admin
+            .alter_topic(&topic, &[set("max.message.bytes", "54321"), ConfigChange::reset("retention.ms")])
+            .await
+            .unwrap();
+        let value = async |name: &str| {
+            let configs = admin.topic_configs(&topic).await.unwrap();
+            let config = configs.into_iter().find(|c| c.name == name).unwrap();
+            (config.value.unwrap_or_default(), config.source == ConfigSource::Topic)
+        };
+        assert_eq!(value("max.message.bytes").await, ("54321".to_owned(), true));
+        assert_eq!(value("retention.ms").await, ("604800000".to_owned(), false));
+        let changes = [set("max.message.bytes", "1"), set("retention.ms", "soon")];
+        let error = admin.alter_topic(&topic, &changes).await.unwrap_err();
+        says(&error, ErrorKind::Config, &[topic.as_str(), "retention.ms", "no setting was changed"]);
+        let error = admin.alter_topic(&topic, &[set("retention.hours", "1")]).await.unwrap_err();
+        says(&error, ErrorKind::Config, &[topic.as_str(), "retention.hours"]);
+        assert_eq!(value("max.message.bytes").await, ("54321".to_owned(), true));
+        let nowhere = name("nowhere");
+        let error = admin.alter_topic(&nowhere, &[set("retention.ms", "1")]).await.unwrap_err();
+        says(&error, ErrorKind::NotFound, &[nowhere.as_str(), "no setting was changed"]);
+    }
+
+    async fn a_topic_that_is_not_there_is_not_found_and_not_created(bed) {
+        let (admin, topic) = (bed.admin(), name("none"));
+        for error in [
+            admin.describe_topic(&topic).await.map(drop).unwrap_err(),
+            admin.topic_configs(&topic).await.map(drop).unwrap_err(),
+            admin.delete_topic(&topic).await.unwrap_err(),
+        ] {
+            says(&error, ErrorKind::NotFound, &[topic.as_str()]);
+        }
+        assert!(admin.topics().await.unwrap().iter().all(|t| t.topic != topic));
+    }
+
+    async fn a_deleted_topic_is_gone_and_can_be_made_anew(bed) {
+        let (admin, topic) = (bed.admin(), name("gone"));
+        bed.client.create_topic(&topic, 3, 1).await.unwrap();
+        admin.delete_topic(&topic).await.unwrap();
+        let error = admin.delete_topic(&topic).await.unwrap_err();
+        says(&error, ErrorKind::NotFound, &[topic.as_str(), "nothing was deleted"]);
+        bed.client.create_topic(&topic, 1, 1).await.unwrap();
+        assert_eq!(admin.describe_topic(&topic).await.unwrap().partitions.len(), 1);
+    }
+
+    async fn a_producer_creates_an_unknown_topic_or_says_that_it_is_not_there(bed) {
+        let (kept, made) = (name("unknown"), name("made"));
+        let producer = bed.client.producer().allow_auto_create(false).build().await.unwrap();
+        let error = producer.send(Record::to_topic(kept.clone()).value("x")).await.unwrap_err();
+        says(&error, ErrorKind::NotFound, &[kept.as_str(), "create the topic"]);
+        assert!(!bed.is_there(&kept).await);
+        let producer = bed.client.producer().build().await.unwrap();
+        producer.send(Record::to_topic(made.clone()).value("x")).await.unwrap();
+        assert!(bed.is_there(&made).await);
+    }
+
+    async fn a_partition_that_is_not_there_is_named_with_those_that_are(bed) {
+        let topic = name("few");
+        bed.client.create_topic(&topic, 2, 1).await.unwrap();
+        let producer = bed.client.producer().build().await.unwrap();
+        let record = || Record::to_topic(topic.clone()).partition(Partition(2)).value("x");
+        let error = producer.send(record()).await.unwrap_err();
+        says(&error, ErrorKind::NotFound, &[topic.as_str(), "partition 2", "2 partitions"]);
+        bed.admin().add_partitions(&topic, 3).await.unwrap();
+        assert_eq!(producer.send(record()).await.unwrap().partition, Partition(2));
+    }
+}
+
+#[tokio::test]
+async fn a_change_whose_answer_is_lost_is_found_to_be_made() {
+    for action in [Action::DropAnswer, Action::CutAnswer(6), Action::Hold("never".to_owned())] {
+        let bed = Bed::embedded().await;
+        let (admin, topic) = (bed.admin(), name("lost"));
+        for request in ["CreateTopics", "CreatePartitions", "DeleteTopics", "IncrementalAlterConfigs"] {
+            bed.fault(request, action.clone(), |rule| rule.nth(1));
+        }
+        let new = NewTopic::new(topic.clone()).partitions(2).config("retention.ms", "5000000");
+        let made = admin.create_topic(&new).await.unwrap();
+        assert_eq!((made.partitions, made.answer_lost), (Some(2), true), "{action:?}");
+        admin.add_partitions(&topic, 3).await.unwrap();
+        assert_eq!(admin.describe_topic(&topic).await.unwrap().partitions.len(), 3);
+        if !matches!(action, Action::Hold(_)) {
+            admin.alter_topic(&topic, &[ConfigChange::set("retention.ms", "6000000")]).await.unwrap();
+        }
+        admin.delete_topic(&topic).await.unwrap();
+        assert!(!bed.is_there(&topic).await);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_is_lost_is_sent_again() {
+    let bed = Bed::embedded().await;
+    let (admin, topic) = (bed.admin(), name("again"));
+    for request in ["CreateTopics", "CreatePartitions", "DeleteTopics", "IncrementalAlterConfigs"] {
+        bed.fault(request, Action::DropRequest, |rule| rule.first(2));
+        // The controller moves, is slow, is spared: nothing was done.
+        bed.fault(request, Action::Error(41), |rule| rule.nth(3));
+        bed.fault(request, Action::Error(7), |rule| rule.nth(4));
+        bed.fault(request, Action::Error(89), |rule| rule.nth(5));
+    }
+    assert!(!admin.create_topic(&NewTopic::new(topic.clone())).await.unwrap().answer_lost);
+    admin.add_partitions(&topic, 3).await.unwrap();
+    admin.alter_topic(&topic, &[ConfigChange::set("retention.ms", "6000000")]).await.unwrap();
+    admin.delete_topic(&topic).await.unwrap();
+    assert!(!bed.is_there(&topic).await);
+}
+
+#[tokio::test]
+async fn what_was_there_before_is_not_taken_for_made_when_the_answer_is_lost() {
+    let bed = Bed::embedded().await;
+    let (admin, topic) = (bed.admin(), name("before"));
+    bed.client.create_topic(&topic, 2, 1).await.unwrap();
+    bed.fault("CreateTopics", Action::DropAnswer, |rule| rule);
+    bed.fault("CreatePartitions", Action::DropAnswer, |rule| rule);
+    let error = bed.client.create_topic(&topic, 2, 1).await.unwrap_err();
+    says(&error, ErrorKind::Conflict, &[topic.as_str(), "was there before", "nothing was created"]);
+    let error = admin.add_partitions(&topic, 2).await.unwrap_err();
+    says(&error, ErrorKind::Config, &[topic.as_str(), "had 2 partitions before", "no partition was added"]);
+}
+
+#[tokio::test]
+async fn a_change_that_stays_unknown_is_ambiguous() {
+    let bed = Bed::embedded().await;
+    let (admin, topic) = (bed.admin(), name("unknown"));
+    bed.fault("CreateTopics", Action::DropRequest, |rule| rule);
+    let error = admin.create_topic(&NewTopic::new(topic.clone())).await.unwrap_err();
+    let report = error.report();
+    assert!(error.is_ambiguous(), "{report}");
+    assert!(report.contains(topic.as_str()) && report.contains("not known whether"), "{report}");
+}
+
+#[tokio::test]
+async fn without_the_right_it_is_named_and_nothing_was_done() {
+    let bed = Bed::embedded().await;
+    let (admin, topic) = (bed.admin(), name("denied"));
+    for request in
+        ["CreateTopics", "CreatePartitions", "DeleteTopics", "IncrementalAlterConfigs", "DescribeConfigs"]
+    {
+        bed.fault(request, Action::Error(29), |rule| rule);
+    }
+    let new = NewTopic::new(topic.clone());
+    let changes = [ConfigChange::set("retention.ms", "1")];
+    for (error, words) in [
+        (
+            admin.create_topic(&new).await.map(drop).unwrap_err(),
+            ["Create on the topic", "nothing was created"],
+        ),
+        (admin.validate_topic(&new).await.map(drop).unwrap_err(), ["Create on the topic", "check whether"]),
+        (
+            admin.add_partitions(&topic, 2).await.unwrap_err(),
+            ["Alter on the topic", "no partition was added"],
+        ),
+        (admin.alter_topic(&topic, &changes).await.unwrap_err(), ["AlterConfigs", "no setting was changed"]),
+        (admin.topic_configs(&topic).await.map(drop).unwrap_err(), ["DescribeConfigs", "the right"]),
+        (admin.delete_topic(&topic).await.unwrap_err(), ["Delete on the topic", "nothing was deleted"]),
+    ] {
+        says(&error, ErrorKind::Denied, &[topic.as_str(), words[0], words[1]]);
+    }
+}
+
+#[tokio::test]
+async fn replicas_are_told_as_they_are_when_a_broker_is_gone() {
+    let bed = Bed::over(Kafka::builder().brokers(3).start().await.unwrap()).await;
+    let (admin, topic) = (bed.admin(), name("replicas"));
+    admin.create_topic(&NewTopic::new(topic.clone()).partitions(1).replication(3)).await.unwrap();
+    let leader = admin.describe_topic(&topic).await.unwrap().partitions[0].leader.unwrap();
+    bed.embedded.as_ref().unwrap().kill(leader).unwrap();
+    let p = admin.describe_topic(&topic).await.unwrap().partitions.remove(0);
+    assert_eq!((p.replicas.len(), p.in_sync.len(), &p.offline[..]), (3, 2, &[leader][..]));
+    assert!(p.leader.is_some_and(|now| now != leader && p.in_sync.contains(&now)));
+}
