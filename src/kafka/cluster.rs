@@ -57,6 +57,8 @@ pub(crate) struct Cluster {
     fruitless: u32,
     generation: u64,
     failures: u64,
+    /// Counts what was taken in, from answers to questions and to other requests.
+    changes: u64,
 }
 
 impl Cluster {
@@ -78,6 +80,7 @@ impl Cluster {
         self.asked = Some(now);
         self.fruitless = if missing { self.fruitless.saturating_add(1) } else { 0 };
         self.generation += 1;
+        self.changes += 1;
     }
 
     fn handle_topic(&mut self, update: TopicUpdate) {
@@ -155,6 +158,11 @@ impl Cluster {
     /// Counts answers: a waiter sees by it whether somebody else asked meanwhile.
     pub(crate) fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Goes up with whatever may have changed a leader.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
     }
 
     /// How many questions were asked so far.

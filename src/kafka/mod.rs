@@ -50,7 +50,7 @@ pub use consumer::{
     Consumer, ConsumerBuilder, Delivery, Headers, Isolation, PartitionPosition, Reset, StartAt,
 };
 pub use offsets::At;
-pub use producer::{Partitioner, Partitioning, Placed, Producer, ProducerBuilder, Queued, Record};
+pub use producer::{Acks, Partitioner, Partitioning, Placed, Producer, ProducerBuilder, Queued, Record};
 #[cfg(feature = "embedded")]
 pub(crate) use wire::shape;
 pub use wire::{Connect, Connecting, Io};

@@ -15,11 +15,16 @@ use crate::random::{STEP, mix};
 pub(crate) struct Nature {
     clock: Option<Arc<dyn Fn() -> Timestamp + Send + Sync>>,
     drawn: Arc<AtomicU64>,
+    seeded: bool,
 }
 
 impl Default for Nature {
     fn default() -> Self {
-        Self { clock: None, drawn: Arc::new(RandomState::new().build_hasher().finish().into()) }
+        Self {
+            clock: None,
+            drawn: Arc::new(RandomState::new().build_hasher().finish().into()),
+            seeded: false,
+        }
     }
 }
 
@@ -38,7 +43,13 @@ impl Nature {
 
     pub(crate) fn with_seed(mut self, seed: u64) -> Self {
         self.drawn = Arc::new(seed.into());
+        self.seeded = true;
         self
+    }
+
+    /// Whether a run is to be repeatable: then nothing may depend on how threads are scheduled.
+    pub(crate) fn is_seeded(&self) -> bool {
+        self.seeded
     }
 
     /// The time of day.

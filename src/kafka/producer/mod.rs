@@ -1,9 +1,9 @@
 //! The producer: idempotent, acknowledged by all in-sync replicas, batched.
 //!
 //! ```text
-//! enqueue --memory--> accumulator (pure: batches per partition) <--> sender (one task) <--> brokers
-//!    |                     partitioner, sequence: pure
-//!    +--> Queued  <------- completion: one per batch
+//! enqueue --room?--> accumulator (pure: batches per partition) <--> sender (one task) <--> brokers
+//!    |                    partitioner, sequence: pure                request: pure
+//!    +--> Queued  <------ completion: one per batch
 //! ```
 //!
 //! A record that resolves `Ok` is on all in-sync replicas. Retries carry the batch's sequence numbers, so nothing is
@@ -11,28 +11,28 @@
 //! [`is_ambiguous`](Error::is_ambiguous) whether the record may be written all the same.
 
 mod accumulator;
+mod builder;
 mod completion;
 mod partitioner;
 mod record;
+mod request;
 mod sender;
 mod sequence;
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
+pub use builder::{Acks, ProducerBuilder};
 pub use completion::Queued;
 pub use partitioner::{Partitioner, Partitioning};
 pub use record::Record;
 
-use self::accumulator::{Accumulator, Settings};
+use self::accumulator::Append;
 use self::sender::Shared;
-use super::client::{Client, LONGEST, TOPIC_CREATE_WAIT, lock};
-use crate::codec::compression::Compression;
-use crate::codec::record_batch::BatchBuilder;
+use super::client::{TOPIC_CREATE_WAIT, lock};
 use crate::{Error, ErrorKind, Offset, Partition, Result, Timestamp, Topic};
 
 /// Where a record was written.
@@ -49,179 +49,6 @@ pub struct Placed {
     pub timestamp: Timestamp,
 }
 
-/// The settings of a [`Producer`].
-#[derive(Debug, Clone)]
-#[must_use]
-pub struct ProducerBuilder {
-    client: Client,
-    linger: Duration,
-    batch_size: usize,
-    max_request_size: usize,
-    buffer_memory: usize,
-    max_block: Duration,
-    compression: Compression,
-    level: Option<i32>,
-    delivery_timeout: Duration,
-    create_topics: bool,
-    partitioning: Partitioning,
-}
-
-impl ProducerBuilder {
-    pub(crate) fn new(client: Client) -> Self {
-        Self {
-            client,
-            linger: Duration::from_millis(5),
-            batch_size: 128 << 10,
-            max_request_size: 1 << 20,
-            buffer_memory: 32 << 20,
-            max_block: Duration::from_secs(60),
-            compression: Compression::None,
-            level: None,
-            delivery_timeout: Duration::from_secs(120),
-            create_topics: true,
-            partitioning: Partitioning::default(),
-        }
-    }
-
-    /// How long a batch waits for more records before it leaves. Default 5 ms; 0 sends at once. A batch that is full,
-    /// a [`flush`](Producer::flush) and a full buffer do not wait.
-    pub fn linger(mut self, linger: Duration) -> Self {
-        self.linger = linger;
-        self
-    }
-
-    /// The size of a batch in bytes before compression. Default 128 KiB, from 1 KiB to the maximum request size. A
-    /// larger record has a batch of its own. Keep it below the topic's `max.message.bytes`: a batch that the broker finds
-    /// too large fails with all its records, it is not split.
-    pub fn batch_size(mut self, bytes: usize) -> Self {
-        self.batch_size = bytes;
-        self
-    }
-
-    /// The largest record, and the largest sum of batches in one request, in bytes before compression. Default 1 MiB,
-    /// as the broker's `max.message.bytes`.
-    pub fn max_request_size(mut self, bytes: usize) -> Self {
-        self.max_request_size = bytes;
-        self
-    }
-
-    /// All records that are not acknowledged, in bytes. Default 32 MiB, at least the maximum request size. Memory: at
-    /// worst twice this, as buffers grow by doubling, and a third time while everything is compressed at once.
-    pub fn buffer_memory(mut self, bytes: usize) -> Self {
-        self.buffer_memory = bytes;
-        self
-    }
-
-    /// How long [`enqueue`](Producer::enqueue) waits for room in the buffer. Default 60 s.
-    pub fn max_block(mut self, wait: Duration) -> Self {
-        self.max_block = wait;
-        self
-    }
-
-    /// The codec of the batches. Default none.
-    pub fn compression(mut self, compression: Compression) -> Self {
-        self.compression = compression;
-        self
-    }
-
-    /// The codec's level. Default the codec's own.
-    pub fn compression_level(mut self, level: i32) -> Self {
-        self.level = Some(level);
-        self
-    }
-
-    /// From the first record of a batch to its outcome, retries included. Default 120 s. Within this time a record is
-    /// sent again after every error that may pass.
-    pub fn delivery_timeout(mut self, timeout: Duration) -> Self {
-        self.delivery_timeout = timeout;
-        self
-    }
-
-    /// Whether asking for a topic may create it, where the broker allows that too (`auto.create.topics.enable`).
-    /// Default `true`, as in the Java client.
-    pub fn allow_auto_create(mut self, allow: bool) -> Self {
-        self.create_topics = allow;
-        self
-    }
-
-    /// How the partition of a record is chosen that names none: a [`Partitioning`], or a rule of one's own (a
-    /// [`Partitioner`], a closure). Default [`Partitioning::Adaptive`], as in the Java client.
-    pub fn partitioner(mut self, partitioning: impl Into<Partitioning>) -> Self {
-        self.partitioning = partitioning.into();
-        self
-    }
-
-    /// Checks the settings, asks the broker for a producer id and starts the sending task on the current runtime.
-    ///
-    /// Cancel safe.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] names the setting and its range; [`ErrorKind::Unsupported`] for a codec whose feature is
-    /// off; [`ErrorKind::Denied`]; no broker answers within the request timeout.
-    pub async fn build(self) -> Result<Producer> {
-        let range = |name: &str, n: usize, min: usize, max: usize| {
-            if (min..=max).contains(&n) {
-                return Ok(());
-            }
-            let text = format!("{name} is {n} bytes; it must be from {min} to {max}");
-            Err(Error::new(ErrorKind::Config, text))
-        };
-        range("max_request_size", self.max_request_size, 1 << 10, 1 << 30)?;
-        range("batch_size", self.batch_size, 1 << 10, self.max_request_size)?;
-        range("buffer_memory", self.buffer_memory, self.max_request_size, u32::MAX as usize)?;
-        if self.delivery_timeout <= self.linger {
-            return Err(Error::new(
-                ErrorKind::Config,
-                format!(
-                    "delivery_timeout ({:?}) must be longer than linger ({:?})",
-                    self.delivery_timeout, self.linger
-                ),
-            ));
-        }
-        self.compression.check(self.level)?;
-        let (id, epoch) = sender::init_producer_id(&self.client).await?;
-        let settings = Settings {
-            linger: self.linger.min(LONGEST),
-            batch_size: self.batch_size,
-            max_request_size: self.max_request_size,
-            compression: self.compression,
-            level: self.level,
-            delivery_timeout: self.delivery_timeout.min(LONGEST),
-            partitioning: self.partitioning,
-        };
-        let shared = Arc::new(Shared {
-            client: self.client,
-            accumulator: Mutex::new(Accumulator::new(settings, id, epoch)),
-            memory: Semaphore::new(self.buffer_memory),
-            wake: Notify::new(),
-            closing: false.into(),
-            abort: false.into(),
-            ended: false.into(),
-            end: Notify::new(),
-            create_topics: self.create_topics,
-        });
-        spawn(Arc::clone(&shared));
-        Ok(Producer {
-            handle: Arc::new(Handle {
-                shared,
-                buffer_memory: self.buffer_memory,
-                max_block: self.max_block,
-                max_request_size: self.max_request_size,
-            }),
-        })
-    }
-}
-
-#[allow(clippy::disallowed_methods, reason = "the sending task")]
-fn spawn(shared: Arc<Shared>) {
-    tokio::spawn(sender::run(shared));
-}
-
-#[allow(clippy::disallowed_methods, reason = "the moment of an enqueue")]
-fn now() -> Instant {
-    Instant::now()
-}
-
 /// A producer. Cheap to clone; when the last clone is dropped, what is queued is still sent.
 #[derive(Debug, Clone)]
 pub struct Producer {
@@ -233,13 +60,14 @@ struct Handle {
     shared: Arc<Shared>,
     buffer_memory: usize,
     max_block: Duration,
-    max_request_size: usize,
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.closing.store(true, Ordering::Release);
-        lock(&self.shared.accumulator).hurry();
+        let mut machine = lock(&self.shared.accumulator);
+        machine.close();
+        machine.hurry(now().into_std());
+        drop(machine);
         self.shared.wake.notify_one();
     }
 }
@@ -249,7 +77,7 @@ struct Hurry<'a>(&'a Shared);
 
 impl<'a> Hurry<'a> {
     fn new(shared: &'a Shared) -> Self {
-        lock(&shared.accumulator).hurry();
+        lock(&shared.accumulator).hurry(now().into_std());
         shared.wake.notify_one();
         Self(shared)
     }
@@ -259,6 +87,28 @@ impl Drop for Hurry<'_> {
     fn drop(&mut self) {
         lock(&self.0.accumulator).calm();
     }
+}
+
+/// While it lives, nobody goes before those that wait for room.
+struct Waiting<'a>(&'a Shared);
+
+impl<'a> Waiting<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        lock(&shared.accumulator).waiting += 1;
+        Self(shared)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut machine = lock(&self.0.accumulator);
+        machine.waiting = machine.waiting.saturating_sub(1);
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the moment of an enqueue")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 impl Producer {
@@ -276,67 +126,83 @@ impl Producer {
     /// - [`ErrorKind::Closed`]: the producer was closed.
     pub async fn enqueue(&self, record: Record) -> Result<Queued> {
         let shared = &*self.handle.shared;
-        self.check_open()?;
-        let known = shared.client.inner.cluster().partition_count(&record.topic);
-        let partitions = match known {
-            Some(n) => n,
-            None => {
-                let wait = TOPIC_CREATE_WAIT.min(self.handle.max_block);
-                shared.client.inner.topic(&record.topic, shared.create_topics, wait).await?.len()
+        let timestamp = record.timestamp.unwrap_or_else(|| shared.client.inner.nature.wall());
+        loop {
+            match self.try_append(&record, timestamp, false)? {
+                Tried::Done(queued) => return Ok(queued),
+                Tried::Full => return self.wait_for_room(&record, timestamp).await,
+                Tried::UnknownTopic => self.look_up(&record.topic).await?,
             }
-        };
-        let reserved = BatchBuilder::upper_bound(
-            record.key.as_deref(),
-            record.value.as_deref(),
-            record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())),
-        );
-        // The bound may be above the exact size by less than a header; what is near the limit is judged exactly.
-        if reserved > self.handle.max_request_size.saturating_add(64) {
-            return Err(Error::new(
-                ErrorKind::TooLarge,
-                format!(
-                    "record for topic {} takes about {reserved} bytes; the limit is {} (max_request_size)",
-                    record.topic, self.handle.max_request_size
-                ),
-            ));
         }
-        let permits = u32::try_from(reserved.min(self.handle.buffer_memory)).unwrap_or(u32::MAX);
-        let permit = match shared.memory.try_acquire_many(permits) {
-            Ok(permit) => permit,
-            Err(tokio::sync::TryAcquireError::Closed) => return Err(closed()),
-            Err(tokio::sync::TryAcquireError::NoPermits) => {
-                let _hurry = Hurry::new(shared);
-                match tokio::time::timeout(self.handle.max_block, shared.memory.acquire_many(permits)).await {
-                    Ok(Ok(permit)) => permit,
-                    Ok(Err(_)) => return Err(closed()),
-                    Err(_) => {
-                        return Err(Error::new(
-                            ErrorKind::Full,
-                            format!(
-                                "the producer's buffer of {} bytes stayed full for {:?} (buffer_memory, max_block)",
-                                self.handle.buffer_memory, self.handle.max_block
-                            ),
-                        ));
+    }
+
+    fn try_append(&self, record: &Record, timestamp: Timestamp, in_turn: bool) -> Result<Tried> {
+        let shared = &*self.handle.shared;
+        let nature = &shared.client.inner.nature;
+        let appended = lock(&shared.accumulator).append(
+            record,
+            in_turn,
+            timestamp,
+            || now().into_std(),
+            || nature.draw(),
+        )?;
+        Ok(match appended {
+            Append::Done { completion, index, wake } => {
+                if wake {
+                    shared.wake.notify_one();
+                }
+                Tried::Done(Queued::new(completion, index, timestamp))
+            }
+            Append::Full => Tried::Full,
+            Append::UnknownTopic => Tried::UnknownTopic,
+            Append::Closed => return Err(closed()),
+        })
+    }
+
+    /// The partitions of a topic, for the first record to it.
+    #[cold]
+    async fn look_up(&self, topic: &Topic) -> Result<()> {
+        let shared = &*self.handle.shared;
+        let wait = TOPIC_CREATE_WAIT.min(self.handle.max_block);
+        let known = shared.client.inner.cluster().topic(topic).map(|t| t.partitions.clone());
+        let partitions = match known.filter(|p| !p.is_empty()) {
+            Some(partitions) => partitions,
+            None => shared.client.inner.topic(topic, shared.create_topics, wait).await?,
+        };
+        let leaders = partitions.iter().map(|p| p.leader);
+        lock(&shared.accumulator).handle_topic(topic, leaders, now().into_std());
+        Ok(())
+    }
+
+    /// Those that wait do it in the order in which they came.
+    #[cold]
+    async fn wait_for_room(&self, record: &Record, timestamp: Timestamp) -> Result<Queued> {
+        let shared = &*self.handle.shared;
+        let _waiting = Waiting::new(shared);
+        let waited = async {
+            let _first = shared.door.lock().await;
+            loop {
+                match self.try_append(record, timestamp, true)? {
+                    Tried::Done(queued) => return Ok(queued),
+                    Tried::Full => {
+                        let _hurry = Hurry::new(shared);
+                        shared.room.notified().await;
                     }
+                    Tried::UnknownTopic => self.look_up(&record.topic).await?,
                 }
             }
         };
-        let now = now();
-        let nature = &shared.client.inner.nature;
-        let timestamp = record.timestamp.unwrap_or_else(|| nature.wall());
-        let appended = {
-            let mut accumulator = lock(&shared.accumulator);
-            // Under the lock: a record that enters after the driver's last look would never leave.
-            self.check_open()?;
-            accumulator
-                .append(&record, partitions, permits as usize, timestamp, now.into_std(), || nature.draw())?
-        };
-        // The accumulator gives it back with the batch's outcome.
-        permit.forget();
-        if appended.wake {
-            shared.wake.notify_one();
+        match tokio::time::timeout(self.handle.max_block, waited).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(Error::new(
+                ErrorKind::Full,
+                format!(
+                    "the producer's buffer of {} bytes stayed full for {:?} (buffer_memory, max_block); the record for \
+                     topic {} was not sent",
+                    self.handle.buffer_memory, self.handle.max_block, record.topic
+                ),
+            )),
         }
-        Ok(Queued { completion: appended.completion, index: appended.index, timestamp })
     }
 
     /// [`enqueue`](Self::enqueue), then wait until the record is acknowledged by all in-sync replicas.
@@ -361,9 +227,7 @@ impl Producer {
         let pending = lock(&shared.accumulator).pending();
         let mut first = Ok(());
         for completion in pending {
-            if let Err(e) = completion.wait().await {
-                first = first.and(Err(e));
-            }
+            first = first.and(completion.settled().await);
         }
         first
     }
@@ -377,12 +241,12 @@ impl Producer {
     /// ambiguous where they may be written. Failures of records before that are told by their [`Queued`] alone.
     pub async fn close(&self, deadline: Duration) -> Result<()> {
         let shared = &*self.handle.shared;
-        shared.closing.store(true, Ordering::Release);
+        lock(&shared.accumulator).close();
         let hurry = Hurry::new(shared);
         if tokio::time::timeout(deadline, self.ended()).await.is_ok() {
             return Ok(());
         }
-        let left = lock(&shared.accumulator).pending().len();
+        let left = lock(&shared.accumulator).unresolved();
         shared.abort.store(true, Ordering::Release);
         shared.wake.notify_one();
         drop(hurry);
@@ -405,10 +269,13 @@ impl Producer {
             end.await;
         }
     }
+}
 
-    fn check_open(&self) -> Result<()> {
-        if self.handle.shared.closing.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
-    }
+/// What came of putting a record into its batch.
+enum Tried {
+    Done(Queued),
+    Full,
+    UnknownTopic,
 }
 
 fn closed() -> Error {

@@ -4,53 +4,56 @@
     reason = "this file drives the machine: it reads the clock, sleeps and spawns"
 )]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{InitProducerIdRequest, ProduceRequest};
-use tokio::sync::{Notify, Semaphore};
+use kafka_protocol::messages::InitProducerIdRequest;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::accumulator::{Accumulator, Answer, Resolved, Sending};
-use super::completion::Written;
-use crate::kafka::client::{Client, lock, topic_name};
+use super::request::{read_answer, write_request};
+use crate::kafka::client::{Client, lock};
 use crate::kafka::errors;
-use crate::{
-    Error, ErrorKind, NodeId, Offset, Partition, ProducerEpoch, ProducerId, Result, Timestamp, Topic,
-};
+use crate::{Error, ErrorKind, NodeId, ProducerEpoch, ProducerId, Result, Topic};
 
-/// Requests on their way to one broker; the next ones wait in their batches.
-const MAX_IN_FLIGHT: usize = 5;
 /// A quiet producer asks for its topics' leaders and partitions this often.
 const METADATA_AGE: Duration = Duration::from_secs(300);
+/// From this many bytes on, batches are compressed beside the reactor: some 50 us of work.
+const COMPRESS_BESIDE: usize = 16 << 10;
 
 /// What the producer's clones and its driver share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) client: Client,
     pub(crate) accumulator: Mutex<Accumulator>,
-    pub(crate) memory: Semaphore,
+    /// Those that wait for room stand here, one after the other.
+    pub(crate) door: tokio::sync::Mutex<()>,
+    /// There may be room for the first of them.
+    pub(crate) room: Notify,
     pub(crate) wake: Notify,
-    /// No record is taken any more; the driver ends when nothing is left.
-    pub(crate) closing: AtomicBool,
     /// What is left is given up, in flight or not.
     pub(crate) abort: AtomicBool,
     /// The driver has ended.
     pub(crate) ended: AtomicBool,
     pub(crate) end: Notify,
     pub(crate) create_topics: bool,
+    /// -1 for all in-sync replicas, 1 for the leader alone.
+    pub(crate) acks: i16,
 }
 
 impl Shared {
-    pub(crate) fn resolve(&self, resolved: impl IntoIterator<Item = Resolved>) {
-        for r in resolved {
-            self.memory.add_permits(r.reserved);
-            r.tell();
+    pub(crate) fn resolve(&self, resolved: Vec<Resolved>) {
+        if resolved.is_empty() {
+            return;
         }
+        self.room.notify_one();
+        resolved.into_iter().for_each(Resolved::tell);
     }
 }
 
@@ -94,17 +97,28 @@ struct EndGuard(Arc<Shared>);
 impl Drop for EndGuard {
     fn drop(&mut self) {
         let stopped = Error::new(ErrorKind::Closed, "the Kafka producer has stopped");
-        self.0.closing.store(true, Ordering::Release);
-        let left = lock(&self.0.accumulator).fail_all(&stopped);
+        let left = {
+            let mut machine = lock(&self.0.accumulator);
+            machine.close();
+            machine.fail_all(&stopped)
+        };
         self.0.resolve(left);
-        self.0.memory.close();
         self.0.ended.store(true, Ordering::Release);
+        self.0.room.notify_one();
         self.0.end.notify_waiters();
     }
 }
 
+/// What came of one request.
+struct Done {
+    node: NodeId,
+    answers: Vec<(Sending, Answer)>,
+    /// How long the broker wants to be spared.
+    throttle: Duration,
+}
+
 enum Event {
-    Answers(NodeId, Vec<(Sending, Answer)>),
+    Done(Done),
     Refreshed,
     Identity(Result<(ProducerId, ProducerEpoch)>),
     Woken,
@@ -114,90 +128,85 @@ enum Event {
 pub(crate) async fn run(shared: Arc<Shared>) {
     let guard = EndGuard(Arc::clone(&shared));
     let mut calls = FuturesUnordered::new();
-    let mut in_flight: HashMap<NodeId, usize> = HashMap::new();
+    let mut turns: HashMap<NodeId, Arc<tokio::sync::Mutex<()>>> = HashMap::new();
     let mut refresh = None;
     let mut identity = None;
+    let mut stale: BTreeSet<Topic> = BTreeSet::new();
+    let mut seen = 0;
     let mut refresh_at = Instant::now() + METADATA_AGE;
     loop {
         if shared.abort.load(Ordering::Acquire) {
             break;
         }
-        // Read before the machine is looked at: what is appended after that look has seen it too and is refused.
-        let closing = shared.closing.load(Ordering::Acquire);
         let now = Instant::now();
-        let (plan, expired, timeout, idle, needs_identity) = {
+        let (plan, expired, timeout, ended, needs_identity) = {
             let mut machine = lock(&shared.accumulator);
+            seen = take_leaders(&shared, &mut machine, seen, now);
             let expired = machine.poll_expired(now.into_std());
-            let cluster = shared.client.inner.cluster();
-            let plan = machine.poll_sendings(
-                now.into_std(),
-                |topic, partition| cluster.leader(topic, partition),
-                |node| in_flight.get(&node).is_none_or(|n| *n < MAX_IN_FLIGHT),
-            );
-            drop(cluster);
-            (plan, expired, machine.poll_timeout(now.into_std()), machine.is_idle(), machine.needs_identity())
+            let plan = machine.poll_sendings(now.into_std());
+            stale.extend(machine.leaderless());
+            if now >= refresh_at {
+                stale.extend(machine.topics().cloned());
+            }
+            let ended = machine.is_closed() && machine.is_idle();
+            (plan, expired, machine.poll_timeout(now.into_std()), ended, machine.needs_identity())
         };
         shared.resolve(expired);
-        for (node, sendings) in plan.requests {
-            *in_flight.entry(node).or_default() += 1;
-            calls.push(send(&shared, node, sendings));
+        if ended {
+            break;
         }
-        let aged = now >= refresh_at;
-        if refresh.is_none() && (!plan.leaderless.is_empty() || aged) {
-            let topics = if aged { lock(&shared.accumulator).topics() } else { plan.leaderless.clone() };
+        for (node, sendings) in plan.requests {
+            let turn = Arc::clone(turns.entry(node).or_default());
+            calls.push(send(&shared, node, turn, sendings));
+        }
+        if refresh.is_none() && !stale.is_empty() {
             refresh_at = now + METADATA_AGE;
-            refresh = Some(Box::pin(ask(&shared, topics)));
+            refresh = Some(Box::pin(ask(&shared, std::mem::take(&mut stale))));
         }
         if identity.is_none() && needs_identity {
             identity = Some(Box::pin(init_producer_id(&shared.client)));
         }
-        if idle && calls.is_empty() && closing {
-            break;
-        }
-        // Batches that are ready but cannot leave (no leader, broker busy) wait for an event or a short while.
-        let sleep_until = match timeout.map(Instant::from_std) {
-            Some(at) if at <= now => now + Duration::from_millis(20),
-            Some(at) => at.min(refresh_at),
-            None => refresh_at,
-        };
+        let sleep_until = timeout.map_or(refresh_at, |at| Instant::from_std(at).min(refresh_at));
         // In one order always, so that a run can be repeated; what is seldom stands first, so that it never starves.
         let event = tokio::select! {
             biased;
             () = until(&mut refresh) => Event::Refreshed,
             result = until(&mut identity) => Event::Identity(result),
-            Some((node, answers)) = calls.next(), if !calls.is_empty() => Event::Answers(node, answers),
+            Some(done) = calls.next(), if !calls.is_empty() => Event::Done(done),
             () = shared.wake.notified() => Event::Woken,
             () = tokio::time::sleep_until(sleep_until) => Event::Woken,
         };
         match event {
-            Event::Answers(node, answers) => {
-                if let Some(n) = in_flight.get_mut(&node) {
-                    *n = n.saturating_sub(1);
+            Event::Done(first) => {
+                // Others that are there already are taken along, as many as can be on their way.
+                let mut done = vec![first];
+                while let Some(Some(next)) = calls.next().now_or_never() {
+                    done.push(next);
                 }
                 let now = Instant::now().into_std();
-                let mut stale: Vec<Topic> = Vec::new();
                 let mut resolved = Vec::new();
                 {
                     let mut machine = lock(&shared.accumulator);
-                    for (sending, answer) in answers {
-                        let topic = sending.topic.clone();
-                        let (done, old_view) = machine.handle_answer(sending, answer, now);
-                        resolved.extend(done);
-                        if old_view && !stale.contains(&topic) {
-                            stale.push(topic);
+                    for Done { node, answers, throttle } in done {
+                        if !throttle.is_zero() {
+                            machine.handle_throttle(node, now + throttle);
                         }
+                        let chance = shared.client.inner.nature.draw();
+                        let outcomes = machine.handle_answers(node, answers, now, chance);
+                        stale.extend(outcomes.stale);
+                        resolved.extend(outcomes.resolved);
                     }
                 }
                 shared.resolve(resolved);
-                if !stale.is_empty() && refresh.is_none() {
-                    refresh = Some(Box::pin(ask(&shared, stale)));
-                }
             }
             Event::Refreshed => refresh = None,
             Event::Identity(result) => {
                 identity = None;
                 match result {
-                    Ok((id, epoch)) => lock(&shared.accumulator).handle_identity(id, epoch),
+                    Ok((id, epoch)) => {
+                        let now = Instant::now().into_std();
+                        lock(&shared.accumulator).handle_identity(id, epoch, now);
+                    }
                     Err(e) => tracing::warn!(error = %e.report(), "no new producer id; asking again"),
                 }
             }
@@ -209,6 +218,21 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     drop(guard);
 }
 
+/// Tells the machine of leaders and partitions, where the client has heard something since.
+fn take_leaders(shared: &Shared, machine: &mut Accumulator, seen: u64, now: Instant) -> u64 {
+    let cluster = shared.client.inner.cluster();
+    let changes = cluster.changes();
+    if changes != seen {
+        let topics: Vec<Topic> = machine.topics().cloned().collect();
+        for topic in topics {
+            if let Some(view) = cluster.topic(&topic) {
+                machine.handle_topic(&topic, view.partitions.iter().map(|p| p.leader), now.into_std());
+            }
+        }
+    }
+    changes
+}
+
 /// Waits for a future that may not be there; for ever without one.
 async fn until<F: Future + Unpin>(slot: &mut Option<F>) -> F::Output {
     match slot {
@@ -217,34 +241,63 @@ async fn until<F: Future + Unpin>(slot: &mut Option<F>) -> F::Output {
     }
 }
 
-async fn ask(shared: &Shared, topics: Vec<Topic>) {
+async fn ask(shared: &Shared, topics: BTreeSet<Topic>) {
+    let topics: Vec<Topic> = topics.into_iter().collect();
     if let Err(e) = shared.client.inner.refresh(&topics, shared.create_topics).await {
         tracing::debug!(error = %e.report(), "metadata could not be refreshed");
     }
 }
 
-/// One produce request, and what came of each batch in it.
-async fn send(shared: &Shared, node: NodeId, mut sendings: Vec<Sending>) -> (NodeId, Vec<(Sending, Answer)>) {
+type Sealed = Vec<(Sending, Result<Bytes>)>;
+
+fn seal(sendings: Vec<Sending>) -> Sealed {
+    let seal = |mut sending: Sending| {
+        let bytes = sending.seal();
+        (sending, bytes)
+    };
+    sendings.into_iter().map(seal).collect()
+}
+
+/// One produce request, and what came of each batch in it. Requests with one `turn` leave in the order in which these
+/// futures are first polled.
+async fn send(
+    shared: &Shared,
+    node: NodeId,
+    turn: Arc<tokio::sync::Mutex<()>>,
+    sendings: Vec<Sending>,
+) -> Done {
     let inner = &shared.client.inner;
-    let mut answers = Vec::with_capacity(sendings.len());
-    let mut topics: BTreeMap<Topic, Vec<PartitionProduceData>> = BTreeMap::new();
-    let mut i = 0;
-    while let Some(sending) = sendings.get_mut(i) {
-        match sending.seal() {
-            Ok(bytes) => {
-                let data =
-                    PartitionProduceData::default().with_index(sending.partition.0).with_records(Some(bytes));
-                topics.entry(sending.topic.clone()).or_default().push(data);
-                i += 1;
-            }
-            Err(e) => answers.push((sendings.swap_remove(i), Answer::Failed(e.retryable(false)))),
+    let work: usize = sendings.iter().map(Sending::to_compress).sum();
+    // Begun before the turn has come: the batches of several requests are compressed side by side.
+    let beside = work >= COMPRESS_BESIDE && !inner.nature.is_seeded();
+    let (turn, sealed) = if beside {
+        let task = tokio::task::spawn_blocking(move || seal(sendings));
+        let turn = turn.lock().await;
+        match task.await {
+            Ok(sealed) => (turn, sealed),
+            Err(e) => match e.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends, and this task with it.
+                Err(_) => std::future::pending().await,
+            },
+        }
+    } else {
+        (turn.lock().await, seal(sendings))
+    };
+    let mut done = Done { node, answers: Vec::with_capacity(sealed.len()), throttle: Duration::ZERO };
+    let mut parts: BTreeMap<Topic, Vec<(Sending, Bytes)>> = BTreeMap::new();
+    for (sending, bytes) in sealed {
+        match bytes {
+            Ok(bytes) => parts.entry(sending.topic.clone()).or_default().push((sending, bytes)),
+            Err(e) => done.answers.push((sending, Answer::Failed(e.retryable(false)))),
         }
     }
-    if sendings.is_empty() {
-        return (node, answers);
+    if parts.is_empty() {
+        return done;
     }
     // No longer than the first of its batches has.
-    let end = sendings.iter().map(Sending::deadline).min().map_or_else(Instant::now, Instant::from_std);
+    let deadlines = parts.values().flatten().map(|(s, _)| s.deadline());
+    let end = deadlines.min().map_or_else(Instant::now, Instant::from_std);
     let link = match tokio::time::timeout_at(end, inner.link(node)).await {
         Ok(Ok(link)) => link,
         failed => {
@@ -252,55 +305,30 @@ async fn send(shared: &Shared, node: NodeId, mut sendings: Vec<Sending>) -> (Nod
                 Ok(Err(e)) => e,
                 _ => Error::new(ErrorKind::Timeout, format!("no connection to Kafka broker {node}")),
             };
-            answers.extend(sendings.into_iter().map(|s| (s, Answer::Failed(e.duplicate()))));
-            return (node, answers);
+            let sendings = parts.into_values().flatten().map(|(s, _)| s);
+            done.answers.extend(sendings.map(|s| (s, Answer::Failed(e.duplicate()))));
+            return done;
         }
     };
     let left = end.saturating_duration_since(Instant::now());
     let limit = inner.settings.request_timeout.min(left).max(Duration::from_millis(1));
-    let request = ProduceRequest::default()
-        .with_transactional_id(None)
-        .with_acks(-1)
-        .with_timeout_ms(i32::try_from(limit.as_millis()).unwrap_or(i32::MAX))
-        .with_topic_data(
-            topics
-                .into_iter()
-                .map(|(topic, data)| {
-                    TopicProduceData::default().with_name(topic_name(&topic)).with_partition_data(data)
-                })
-                .collect(),
-        );
+    let (request, mut sendings) = write_request(shared.acks, limit, parts);
     sendings.iter_mut().for_each(Sending::leaving);
-    match link.call_within(request, limit).await {
-        Err(e) => answers.extend(sendings.into_iter().map(|s| (s, Answer::Failed(e.duplicate())))),
+    let call = link.call_within(request, limit);
+    tokio::pin!(call);
+    // The first look at it puts the request in line for the connection; then it is the next one's turn.
+    let first = std::future::poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx))).await;
+    drop(turn);
+    let answer = match first {
+        std::task::Poll::Ready(answer) => answer,
+        std::task::Poll::Pending => call.await,
+    };
+    match answer {
+        Err(e) => done.answers.extend(sendings.into_iter().map(|s| (s, Answer::Failed(e.duplicate())))),
         Ok(answer) => {
-            let mut told: HashMap<(Topic, Partition), Answer> = HashMap::new();
-            for t in answer.responses {
-                let Ok(topic) = Topic::new(t.name.0.as_str()) else { continue };
-                for p in t.partition_responses {
-                    let append_time = (p.log_append_time_ms >= 0).then_some(Timestamp(p.log_append_time_ms));
-                    let written = Written { base_offset: Offset(p.base_offset), append_time };
-                    let message = p.error_message.map(|m| m.as_str().to_owned());
-                    let answer = Answer::Broker { code: p.error_code, written, message };
-                    told.insert((topic.clone(), Partition(p.index)), answer);
-                }
-            }
-            for sending in sendings {
-                let answer = told.remove(&(sending.topic.clone(), sending.partition)).unwrap_or_else(|| {
-                    Answer::Failed(
-                        Error::new(
-                            ErrorKind::Malformed,
-                            format!(
-                                "the answer of broker {node} leaves out topic {} partition {}",
-                                sending.topic, sending.partition
-                            ),
-                        )
-                        .ambiguous(),
-                    )
-                });
-                answers.push((sending, answer));
-            }
+            done.throttle = Duration::from_millis(u64::try_from(answer.throttle_time_ms).unwrap_or(0));
+            read_answer(node, answer, sendings, &mut done.answers);
         }
     }
-    (node, answers)
+    done
 }

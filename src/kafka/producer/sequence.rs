@@ -1,14 +1,18 @@
 //! Sequence numbers of one partition (KIP-98, KIP-360). Pure.
 //!
 //! The broker takes a producer's batches of a partition only in sequence, and recognises one that it has. So a batch
-//! keeps its numbers through every retry. Only one batch of a partition is on its way at a time, so three things can
-//! come of it:
+//! keeps its numbers through every retry. Three things can come of it:
 //!
 //! ```text
-//!              written ---------------> the next numbers follow
-//! assign() --- surely not written ----> rollback(): the next batch takes the same numbers
-//!              nobody knows ----------> bump(): a new epoch from 0; what is late of the old one is fenced
+//!              written -------------------------------------> the next numbers follow
+//! assign() --- surely not written, the last on its way -----> rollback(): the next batch takes the same numbers
+//!              surely not written with others behind it,
+//!              or nobody knows -----------------------------> bump(): a new epoch from 0; what is late of the old
+//!                                                             one is fenced
 //! ```
+//!
+//! A transaction's batches are of one epoch, which its coordinator gives: nothing is bumped here then. Without idempotence
+//! there are no numbers.
 
 use crate::{ProducerEpoch, ProducerId, Sequence};
 
@@ -20,17 +24,41 @@ pub(crate) struct Stamp {
     pub(crate) base: Sequence,
 }
 
+impl Stamp {
+    /// The stamp of the records from `n` on.
+    pub(crate) fn skip(self, n: u32) -> Self {
+        if self.base == Sequence::NONE { self } else { Self { base: self.base.plus(n), ..self } }
+    }
+}
+
 /// The state of one partition.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sequences {
     next: Stamp,
-    /// The epochs of this id are used up: nothing may be sent until another id came.
+    /// The epochs of this id are used up: nothing new may be sent until another id came.
     exhausted: bool,
 }
+
+/// The stamp of batches without numbers.
+const NONE: Stamp = Stamp { id: ProducerId::NONE, epoch: ProducerEpoch::NONE, base: Sequence::NONE };
 
 impl Sequences {
     pub(crate) fn new(id: ProducerId, epoch: ProducerEpoch) -> Self {
         Self { next: Stamp { id, epoch, base: Sequence(0) }, exhausted: false }
+    }
+
+    /// No numbers: a producer without idempotence.
+    pub(crate) fn off() -> Self {
+        Self { next: NONE, exhausted: false }
+    }
+
+    fn are_kept(&self) -> bool {
+        self.next.id != ProducerId::NONE
+    }
+
+    /// Whether the stamp is of the current epoch.
+    pub(crate) fn is_current(&self, stamp: Stamp) -> bool {
+        (stamp.id, stamp.epoch) == (self.next.id, self.next.epoch)
     }
 
     /// Numbers for a batch of `n` records; `None` while another producer id is needed.
@@ -39,13 +67,15 @@ impl Sequences {
             return None;
         }
         let stamp = self.next;
-        self.next.base = stamp.base.plus(n);
+        if self.are_kept() {
+            self.next.base = stamp.base.plus(n);
+        }
         Some(stamp)
     }
 
     /// The batch with this stamp, the last assigned, was surely not written.
     pub(crate) fn rollback(&mut self, stamp: Stamp) {
-        if (stamp.id, stamp.epoch) == (self.next.id, self.next.epoch) {
+        if self.is_current(stamp) {
             self.next.base = stamp.base;
         }
     }
@@ -53,6 +83,9 @@ impl Sequences {
     /// Nobody knows what was written: begin a new epoch. The broker takes any higher epoch that begins at 0, also
     /// without being asked for it; each partition keeps its own.
     pub(crate) fn bump(&mut self) {
+        if !self.are_kept() {
+            return;
+        }
         match self.next.epoch.0.checked_add(1) {
             // The highest is kept for the broker, as the Java client does.
             Some(epoch) if epoch < i16::MAX => {
@@ -100,6 +133,15 @@ mod tests {
         s.rollback(old);
         let stamp = s.assign(1).unwrap();
         assert_eq!((stamp.epoch, stamp.base), (ProducerEpoch(1), Sequence(0)));
+    }
+
+    #[test]
+    fn without_idempotence_every_batch_goes_without_numbers() {
+        let mut s = Sequences::off();
+        for _ in 0..3 {
+            assert_eq!(s.assign(5), Some(NONE));
+            s.bump();
+        }
     }
 
     #[test]
