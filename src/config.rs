@@ -257,6 +257,10 @@ fn flag(e: &Entry) -> Result<bool> {
     }
 }
 
+fn level(e: &Entry) -> Result<i32> {
+    e.value.trim().parse().map_err(|_| e.bad("a whole number: a level of the codec"))
+}
+
 fn one_of(e: &Entry, values: &[&str]) -> Result<()> {
     let given = e.value.trim().to_ascii_lowercase();
     if values.contains(&given.as_str()) {
@@ -294,6 +298,8 @@ fn check(name: &str, e: &Entry) -> Result<()> {
         | "socket.connection.setup.timeout.ms"
         | "metadata.max.age.ms"
         | "auto.commit.interval.ms"
+        | "retry.backoff.ms"
+        | "retry.backoff.max.ms"
         | "amqp.heartbeat.ms"
         | "amqp.connect.timeout.ms"
         | "amqp.operation.timeout.ms" => millis(e).map(drop),
@@ -301,7 +307,10 @@ fn check(name: &str, e: &Entry) -> Result<()> {
             bytes(e).map(drop)
         }
         "compression.type" => one_of(e, &["none", "gzip", "snappy", "lz4", "zstd"]),
-        "allow.auto.create.topics" => flag(e).map(drop),
+        "acks" => one_of(e, &["all", "-1", "1"]),
+        "max.in.flight.requests.per.connection" => one_of(e, &["1", "2", "3", "4", "5"]),
+        "compression.level" => level(e).map(drop),
+        "allow.auto.create.topics" | "enable.idempotence" => flag(e).map(drop),
         "isolation.level" => one_of(e, &["read_committed", "read_uncommitted"]),
         "auto.offset.reset" => {
             one_of(e, &["earliest", "smallest", "beginning", "latest", "largest", "end", "none", "error"])
@@ -312,8 +321,12 @@ fn check(name: &str, e: &Entry) -> Result<()> {
 
 #[cfg(feature = "kafka")]
 mod kafka {
+    use std::time::Duration;
+
     use super::Properties;
-    use crate::kafka::{Client, ClientBuilder, ConsumerBuilder, Isolation, ProducerBuilder, Reset};
+    use crate::kafka::{
+        Acks, Client, ClientBuilder, ConsumerBuilder, Isolation, Partitioning, ProducerBuilder, Reset,
+    };
     use crate::{Error, ErrorKind, Result};
 
     impl Properties {
@@ -344,7 +357,8 @@ mod kafka {
 
         /// The builder with these settings: `linger.ms`, `batch.size`, `buffer.memory` (or
         /// `queue.buffering.max.kbytes`), `delivery.timeout.ms`, `max.block.ms`, `max.request.size`,
-        /// `compression.type`, `allow.auto.create.topics`.
+        /// `compression.type`, `compression.level`, `acks`, `enable.idempotence`, `max.in.flight.requests.per.connection`,
+        /// `retry.backoff.ms`, `retry.backoff.max.ms`, `partitioner.class`, `allow.auto.create.topics`.
         ///
         /// # Errors
         /// [`ErrorKind::Config`] that names the setting.
@@ -370,6 +384,25 @@ mod kafka {
             }
             if let Some(codec) = self.text("compression.type") {
                 builder = builder.compression(codec.to_ascii_lowercase().parse()?);
+            }
+            if let Some(level) = self.entry("compression.level") {
+                builder = builder.compression_level(super::level(level)?);
+            }
+            let acks: Option<Acks> = self.text("acks").map(|a| a.to_ascii_lowercase().parse()).transpose()?;
+            // As in the Java client: who asks for less than all gives idempotence up, unless both are asked for.
+            let idempotence = self.flag("enable.idempotence")?;
+            builder = builder.idempotence(idempotence.unwrap_or(acks.is_none_or(|a| a == Acks::All)));
+            builder = builder.acks(acks.unwrap_or_default());
+            if let Some(most) = self.bytes("max.in.flight.requests.per.connection")? {
+                builder = builder.max_in_flight(most);
+            }
+            let (first, longest) = (self.millis("retry.backoff.ms")?, self.millis("retry.backoff.max.ms")?);
+            if first.is_some() || longest.is_some() {
+                let first = first.unwrap_or(Duration::from_millis(100));
+                builder = builder.retry_backoff(first, longest.unwrap_or(Duration::from_secs(1).max(first)));
+            }
+            if let Some(class) = self.text("partitioner.class") {
+                builder = builder.partitioner(class.parse::<Partitioning>()?);
             }
             if let Some(allow) = self.flag("allow.auto.create.topics")? {
                 builder = builder.allow_auto_create(allow);
@@ -511,19 +544,33 @@ mod tests {
 
     #[test]
     fn what_has_no_effect_is_named_in_a_warning() {
-        let text = "key.serializer=x\nsession.timeout.ms=1\nacks=1\nsasl.username=u\nssl.ca.location=/x\nlinger.ms=5\n";
+        let text = "key.serializer=x\nsession.timeout.ms=1\nretries=1\nsasl.username=u\nssl.ca.location=/x\nlinger.ms=5\n";
         let warnings = Properties::parse(text, "f").unwrap().warnings();
         let all = warnings.join("\n");
         assert_eq!(warnings.len(), 5, "{all}");
         for part in [
             "f, line 1: `key.serializer` has no meaning here",
             "f, line 2: `session.timeout.ms` has no effect in this build",
-            "f, line 3: `acks` is always all or -1 here; `1` is ignored",
+            "f, line 3: `retries` has no effect in this build",
             "f, line 4: `sasl.username` is ignored: security.protocol is plaintext",
         ] {
             assert!(all.contains(part), "{part} not in {all}");
         }
         assert!(Properties::parse("acks=-1\nenable.idempotence=TRUE", "f").unwrap().warnings().is_empty());
+    }
+
+    #[test]
+    fn the_producers_settings_are_checked_where_they_stand() {
+        for (text, words) in [
+            ("acks=0", "all, -1, 1"),
+            ("acks=two", "all, -1, 1"),
+            ("enable.idempotence=maybe", "true or false"),
+            ("max.in.flight=6", "1, 2, 3, 4, 5"),
+            ("compression.level=high", "whole number"),
+        ] {
+            let e = Properties::parse(text, "f").unwrap_err();
+            assert!(e.to_string().contains("f, line 1") && e.to_string().contains(words), "{e}");
+        }
     }
 
     #[test]

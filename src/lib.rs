@@ -9,6 +9,7 @@
 //! idempotency       the key store: claim -> complete | release
 //! delivery          pure: ack tracker, key order, retry schedule
 //! codec             pure: record batches and envelopes over `bytes`
+//! observe           what is seen from outside: the metrics trait, trace contexts
 //! embedded          Kafka and RabbitMQ's wire in this process, for tests and demonstrations
 //! error   types     one `Error` with a kind; `Offset`, `Partition`, `DeliveryTag`, ...
 //! ```
@@ -27,6 +28,7 @@ pub mod config;
 pub mod delivery;
 mod error;
 pub mod idempotency;
+pub mod observe;
 #[cfg(feature = "io")]
 mod random;
 mod types;

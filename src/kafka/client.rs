@@ -470,7 +470,6 @@ impl Inner {
 
     /// Takes in the leaders that a produce answer names (KIP-951). Returns the partitions whose leader the view now has by
     /// it: they can be sent to it at once, and need no question. Costs nothing where the answer names none.
-    #[allow(dead_code, reason = "for the producer")]
     pub(crate) fn learn_leaders(&self, answer: &ProduceResponse) -> Vec<(Topic, Partition)> {
         let (brokers, leaders) = read_leaders(answer);
         if leaders.is_empty() {

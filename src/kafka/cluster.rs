@@ -143,10 +143,13 @@ impl Cluster {
             .and_then(|index| self.topics.get_mut(topic)?.partitions.get_mut(index));
         let Some(known) = known.filter(|_| self.brokers.contains_key(&node)) else { return false };
         // An unknown epoch (-1) is never newer.
-        if epoch > known.epoch {
+        let newer = epoch > known.epoch;
+        if newer {
             *known = named;
         }
-        *known == named
+        let taken = *known == named;
+        self.changes += u64::from(newer);
+        taken
     }
 
     /// When the next question may be asked.
@@ -172,11 +175,6 @@ impl Cluster {
 
     pub(crate) fn topic(&self, topic: &Topic) -> Option<&TopicView> {
         self.topics.get(topic)
-    }
-
-    /// How many partitions the topic has; `None` while that is not known.
-    pub(crate) fn partition_count(&self, topic: &Topic) -> Option<usize> {
-        self.topics.get(topic).map(|t| t.partitions.len()).filter(|n| *n > 0)
     }
 
     pub(crate) fn partition(&self, topic: &Topic, partition: Partition) -> Option<PartitionView> {
@@ -243,7 +241,7 @@ mod tests {
         feed(&mut c, update(1, &[(0, 1, 50), (1, 1, 50)]));
         feed(&mut c, update(2, &[(0, 2, 0)]));
         assert_eq!(c.leader(&topic(), Partition(0)), Some(NodeId(2)));
-        assert_eq!(c.partition_count(&topic()), Some(1));
+        assert_eq!(c.topic(&topic()).unwrap().partitions.len(), 1);
     }
 
     #[test]
@@ -259,7 +257,7 @@ mod tests {
     fn numbers_that_make_no_sense_are_left_out() {
         let mut c = Cluster::default();
         feed(&mut c, update(1, &[(-3, 1, 1), (0, 1, 1), (i32::MAX, 1, 1)]));
-        assert_eq!(c.partition_count(&topic()), Some(1));
+        assert_eq!(c.topic(&topic()).unwrap().partitions.len(), 1);
     }
 
     fn address(port: u16) -> Address {

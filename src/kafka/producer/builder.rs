@@ -9,9 +9,11 @@ use tokio::sync::Notify;
 
 use super::accumulator::{Accumulator, Settings};
 use super::sender::{self, Shared};
-use super::{Handle, Partitioning, Producer};
+use super::watch::Watch;
+use super::{Handle, Partitioning, Producer, Record};
 use crate::codec::compression::Compression;
 use crate::kafka::client::{Client, LONGEST};
+use crate::observe::{Metrics, Sink, TraceParent};
 use crate::{Error, ErrorKind, ProducerEpoch, ProducerId, Result};
 
 /// Which replicas have a record before the broker acknowledges it.
@@ -55,6 +57,29 @@ impl fmt::Display for Acks {
     }
 }
 
+/// Tells which trace the caller is in.
+#[derive(Clone, Default)]
+pub(super) struct Traces(Option<Arc<dyn Fn() -> Option<TraceParent> + Send + Sync>>);
+
+impl Traces {
+    /// Adds the header, where it is asked for and not there.
+    #[inline]
+    pub(super) fn stamp(&self, record: &mut Record) {
+        if let Some(current) = &self.0
+            && !record.headers.iter().any(|(name, _)| name == TraceParent::HEADER)
+            && let Some(parent) = current()
+        {
+            record.headers.push((TraceParent::HEADER.to_owned(), Some(parent.to_string().into())));
+        }
+    }
+}
+
+impl fmt::Debug for Traces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "given" } else { "none" })
+    }
+}
+
 /// The settings of a [`Producer`].
 #[derive(Debug, Clone)]
 #[must_use]
@@ -74,6 +99,8 @@ pub struct ProducerBuilder {
     max_in_flight: usize,
     create_topics: bool,
     partitioning: Partitioning,
+    metrics: Sink,
+    traces: Traces,
 }
 
 impl ProducerBuilder {
@@ -94,6 +121,8 @@ impl ProducerBuilder {
             max_in_flight: 5,
             create_topics: true,
             partitioning: Partitioning::default(),
+            metrics: Sink::default(),
+            traces: Traces::default(),
         }
     }
 
@@ -197,6 +226,20 @@ impl ProducerBuilder {
         self
     }
 
+    /// Where the producer's figures go; their names stand in [`observe`](crate::observe). Default: nowhere.
+    pub fn metrics(mut self, metrics: impl Metrics) -> Self {
+        self.metrics = Sink::new(metrics);
+        self
+    }
+
+    /// Gives every record the trace that it belongs to, as the header `traceparent` (W3C Trace Context): `current` is
+    /// asked at each [`enqueue`](Producer::enqueue) of a record that has no such header, and answers with the context of
+    /// the tracing library in use, or `None` outside of a trace. Default: no header.
+    pub fn traceparent(mut self, current: impl Fn() -> Option<TraceParent> + Send + Sync + 'static) -> Self {
+        self.traces = Traces(Some(Arc::new(current)));
+        self
+    }
+
     /// Checks the settings, asks the broker for a producer id and starts the sending task on the current runtime.
     ///
     /// Cancel safe.
@@ -276,10 +319,15 @@ impl ProducerBuilder {
             end: Notify::new(),
             create_topics: self.create_topics,
             acks: if self.acks == Acks::All { -1 } else { 1 },
+            watch: Watch { sink: self.metrics, batch_size: self.batch_size },
         });
         spawn(Arc::clone(&shared));
-        let handle =
-            Handle { shared, buffer_memory: self.buffer_memory, max_block: self.max_block.min(LONGEST) };
+        let handle = Handle {
+            shared,
+            buffer_memory: self.buffer_memory,
+            max_block: self.max_block.min(LONGEST),
+            traces: self.traces,
+        };
         Producer { handle: Arc::new(handle) }
     }
 }

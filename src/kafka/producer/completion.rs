@@ -49,6 +49,10 @@ pub(crate) struct Completion {
 type Place = Option<usize>;
 
 impl Completion {
+    pub(crate) fn topic(&self) -> &Topic {
+        &self.topic
+    }
+
     /// The outcome of the batch, or where it went on.
     fn poll(&self, place: &mut Place, cx: &Context<'_>) -> Poll<&Outcome> {
         if let Some(outcome) = self.outcome.get() {
@@ -217,6 +221,7 @@ impl Future for Queued {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "tasks that wait")]
 mod tests {
     use super::*;
 

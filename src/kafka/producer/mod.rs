@@ -18,6 +18,7 @@ mod record;
 mod request;
 mod sender;
 mod sequence;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -31,6 +32,7 @@ pub use partitioner::{Partitioner, Partitioning};
 pub use record::Record;
 
 use self::accumulator::Append;
+use self::builder::Traces;
 use self::sender::Shared;
 use super::client::{TOPIC_CREATE_WAIT, lock};
 use crate::{Error, ErrorKind, Offset, Partition, Result, Timestamp, Topic};
@@ -60,6 +62,7 @@ struct Handle {
     shared: Arc<Shared>,
     buffer_memory: usize,
     max_block: Duration,
+    traces: Traces,
 }
 
 impl Drop for Handle {
@@ -124,7 +127,8 @@ impl Producer {
     /// - [`ErrorKind::TooLarge`]: the record is over the maximum request size; the message names topic and sizes.
     /// - [`ErrorKind::Full`]: the buffer stayed full for `max_block`.
     /// - [`ErrorKind::Closed`]: the producer was closed.
-    pub async fn enqueue(&self, record: Record) -> Result<Queued> {
+    pub async fn enqueue(&self, mut record: Record) -> Result<Queued> {
+        self.handle.traces.stamp(&mut record);
         let shared = &*self.handle.shared;
         let timestamp = record.timestamp.unwrap_or_else(|| shared.client.inner.nature.wall());
         loop {

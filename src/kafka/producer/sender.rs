@@ -18,12 +18,11 @@ use tokio::time::Instant;
 
 use super::accumulator::{Accumulator, Answer, Resolved, Sending};
 use super::request::{read_answer, write_request};
+use super::watch::Watch;
 use crate::kafka::client::{Client, lock};
 use crate::kafka::errors;
-use crate::{Error, ErrorKind, NodeId, ProducerEpoch, ProducerId, Result, Topic};
+use crate::{Error, ErrorKind, NodeId, Partition, ProducerEpoch, ProducerId, Result, Topic};
 
-/// A quiet producer asks for its topics' leaders and partitions this often.
-const METADATA_AGE: Duration = Duration::from_secs(300);
 /// From this many bytes on, batches are compressed beside the reactor: some 50 us of work.
 const COMPRESS_BESIDE: usize = 16 << 10;
 
@@ -45,6 +44,7 @@ pub(crate) struct Shared {
     pub(crate) create_topics: bool,
     /// -1 for all in-sync replicas, 1 for the leader alone.
     pub(crate) acks: i16,
+    pub(crate) watch: Watch,
 }
 
 impl Shared {
@@ -53,6 +53,7 @@ impl Shared {
             return;
         }
         self.room.notify_one();
+        self.watch.resolved(&resolved);
         resolved.into_iter().for_each(Resolved::tell);
     }
 }
@@ -115,6 +116,8 @@ struct Done {
     answers: Vec<(Sending, Answer)>,
     /// How long the broker wants to be spared.
     throttle: Duration,
+    /// Partitions whose new leader the answer named.
+    learned: Vec<(Topic, Partition)>,
 }
 
 enum Event {
@@ -133,7 +136,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     let mut identity = None;
     let mut stale: BTreeSet<Topic> = BTreeSet::new();
     let mut seen = 0;
-    let mut refresh_at = Instant::now() + METADATA_AGE;
+    let age = shared.client.inner.metadata_max_age;
+    let mut refresh_at = Instant::now() + age;
     loop {
         if shared.abort.load(Ordering::Acquire) {
             break;
@@ -160,7 +164,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             calls.push(send(&shared, node, turn, sendings));
         }
         if refresh.is_none() && !stale.is_empty() {
-            refresh_at = now + METADATA_AGE;
+            refresh_at = now + age;
             refresh = Some(Box::pin(ask(&shared, std::mem::take(&mut stale))));
         }
         if identity.is_none() && needs_identity {
@@ -187,13 +191,14 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                 let mut resolved = Vec::new();
                 {
                     let mut machine = lock(&shared.accumulator);
-                    for Done { node, answers, throttle } in done {
+                    for Done { node, answers, throttle, learned } in done {
                         if !throttle.is_zero() {
                             machine.handle_throttle(node, now + throttle);
                         }
                         let chance = shared.client.inner.nature.draw();
                         let outcomes = machine.handle_answers(node, answers, now, chance);
-                        stale.extend(outcomes.stale);
+                        let unknown = outcomes.stale.into_iter().filter(|at| !learned.contains(at));
+                        stale.extend(unknown.map(|(topic, _)| topic));
                         resolved.extend(outcomes.resolved);
                     }
                 }
@@ -284,7 +289,12 @@ async fn send(
     } else {
         (turn.lock().await, seal(sendings))
     };
-    let mut done = Done { node, answers: Vec::with_capacity(sealed.len()), throttle: Duration::ZERO };
+    let mut done = Done {
+        node,
+        answers: Vec::with_capacity(sealed.len()),
+        throttle: Duration::ZERO,
+        learned: Vec::new(),
+    };
     let mut parts: BTreeMap<Topic, Vec<(Sending, Bytes)>> = BTreeMap::new();
     for (sending, bytes) in sealed {
         match bytes {
@@ -314,6 +324,7 @@ async fn send(
     let limit = inner.settings.request_timeout.min(left).max(Duration::from_millis(1));
     let (request, mut sendings) = write_request(shared.acks, limit, parts);
     sendings.iter_mut().for_each(Sending::leaving);
+    let watched = shared.watch.begin(node, &sendings, Instant::now());
     let call = link.call_within(request, limit);
     tokio::pin!(call);
     // The first look at it puts the request in line for the connection; then it is the next one's turn.
@@ -323,12 +334,15 @@ async fn send(
         std::task::Poll::Ready(answer) => answer,
         std::task::Poll::Pending => call.await,
     };
+    let unsealed = done.answers.len();
     match answer {
         Err(e) => done.answers.extend(sendings.into_iter().map(|s| (s, Answer::Failed(e.duplicate())))),
         Ok(answer) => {
+            done.learned = inner.learn_leaders(&answer);
             done.throttle = Duration::from_millis(u64::try_from(answer.throttle_time_ms).unwrap_or(0));
             read_answer(node, answer, sendings, &mut done.answers);
         }
     }
+    watched.end(done.answers.get(unsealed..).unwrap_or_default(), Instant::now());
     done
 }

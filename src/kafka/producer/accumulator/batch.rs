@@ -83,14 +83,14 @@ impl Batch {
     }
 
     pub(super) fn resolve(self, outcome: Result<Written>) -> Resolved {
-        Resolved { held: self.held, promise: self.promise, outcome }
+        Resolved { held: self.held, records: self.records, promise: self.promise, outcome }
     }
 
     /// Its outcome is that it was written; its builder may serve again.
     pub(super) fn written(self, written: Written) -> (Resolved, BatchBuilder) {
-        let Self { builder, sealed, held, promise, .. } = self;
+        let Self { builder, sealed, held, records, promise, .. } = self;
         drop(sealed);
-        (Resolved { held, promise, outcome: Ok(written) }, builder)
+        (Resolved { held, records, promise, outcome: Ok(written) }, builder)
     }
 
     /// Two batches in place of this one, each with about half of its bytes and in all with its sequence numbers: the
@@ -206,9 +206,23 @@ impl Sending {
         self.batch.deadline
     }
 
-    /// Its records.
+    /// When its first record came.
+    pub(crate) fn created(&self) -> Instant {
+        self.batch.created
+    }
+
+    /// Which attempt this is, from 1.
+    pub(crate) fn attempt(&self) -> u32 {
+        self.batch.attempts
+    }
+
     pub(crate) fn records(&self) -> u32 {
         self.batch.records
+    }
+
+    /// Its bytes before compression.
+    pub(crate) fn bytes(&self) -> usize {
+        self.batch.size
     }
 
     /// Takes note that the request is about to leave: from here on, not knowing is possible.
@@ -231,8 +245,9 @@ pub(crate) enum Answer {
 #[must_use]
 pub(crate) struct Resolved {
     pub(super) held: usize,
-    pub(super) promise: Promise,
-    pub(super) outcome: Result<Written>,
+    records: u32,
+    promise: Promise,
+    outcome: Result<Written>,
 }
 
 impl Resolved {
@@ -243,5 +258,13 @@ impl Resolved {
     /// Why it failed, if it did.
     pub(crate) fn error(&self) -> Option<&Error> {
         self.outcome.as_ref().err()
+    }
+
+    pub(crate) fn topic(&self) -> &Topic {
+        self.promise.completion().topic()
+    }
+
+    pub(crate) fn records(&self) -> u32 {
+        self.records
     }
 }

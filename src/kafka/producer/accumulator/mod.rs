@@ -124,8 +124,8 @@ pub(crate) struct Plan {
 pub(crate) struct Outcomes {
     /// Batches that have their outcome.
     pub(crate) resolved: Vec<Resolved>,
-    /// Topics whose leaders are to be asked for anew.
-    pub(crate) stale: BTreeSet<Topic>,
+    /// Partitions whose leader is to be asked for anew.
+    pub(crate) stale: Vec<(Topic, Partition)>,
 }
 
 /// The producer's records.
@@ -211,6 +211,7 @@ impl Accumulator {
     }
 
     /// A transaction begins: whether its coordinator must be told of a partition before a batch of it may leave.
+    #[allow(dead_code, reason = "for transactions")]
     pub(crate) fn set_registration(&mut self, required: bool) {
         self.registration = required;
         self.additions.clear();
@@ -218,6 +219,7 @@ impl Accumulator {
     }
 
     /// The partitions that wait for their transaction's coordinator.
+    #[allow(dead_code, reason = "for transactions")]
     pub(crate) fn poll_additions(&mut self) -> Vec<(Topic, Partition)> {
         let waiting = std::mem::take(&mut self.additions);
         waiting
@@ -227,6 +229,7 @@ impl Accumulator {
     }
 
     /// The coordinator knows of these.
+    #[allow(dead_code, reason = "for transactions")]
     pub(crate) fn handle_added(&mut self, added: &[(Topic, Partition)], now: Instant) {
         for (topic, partition) in added {
             let slot = self
@@ -654,7 +657,7 @@ impl Accumulator {
                     e = e.with_source(message);
                 }
                 if errors::wants_refresh(code) {
-                    outcomes.stale.insert(topic.clone());
+                    outcomes.stale.push((topic.clone(), partition));
                 }
                 match code {
                     code::OUT_OF_ORDER_SEQUENCE | code::UNKNOWN_PRODUCER_ID
@@ -729,7 +732,7 @@ impl Accumulator {
                 e
             }
             Answer::Failed(e) => {
-                outcomes.stale.insert(topic.clone());
+                outcomes.stale.push((topic.clone(), partition));
                 batch.unsure |= e.is_ambiguous() && !landed.void;
                 // With the same sequence, sending again is safe whatever happened.
                 if !e.is_retryable() && e.kind() != ErrorKind::Malformed {

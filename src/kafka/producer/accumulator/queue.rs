@@ -130,6 +130,8 @@ impl Queue {
             self.leader = leader;
             self.proven = false;
             self.listed = None;
+            // The pause was for the old one (KIP-951).
+            self.not_before = None;
         }
         changed
     }
