@@ -249,7 +249,6 @@ impl Client {
 pub(crate) struct Inner {
     pub(crate) settings: LinkSettings,
     /// How old a producer's view of its topics may become.
-    #[allow(dead_code, reason = "the producer's driver reads it")]
     pub(crate) metadata_max_age: Duration,
     pub(crate) nature: Nature,
     bootstrap: Vec<Address>,

@@ -35,7 +35,6 @@ const CODES: &[(i16, &str, Means)] = &[
     (15, "COORDINATOR_NOT_AVAILABLE", Passes),
     (16, "NOT_COORDINATOR", Passes),
     (17, "INVALID_TOPIC_EXCEPTION", Refuses(ErrorKind::Config)),
-    (18, "RECORD_LIST_TOO_LARGE", Refuses(ErrorKind::TooLarge)),
     (19, "NOT_ENOUGH_REPLICAS", Passes),
     (20, "NOT_ENOUGH_REPLICAS_AFTER_APPEND", Passes),
     (21, "INVALID_REQUIRED_ACKS", Refuses(ErrorKind::Config)),
@@ -218,15 +217,26 @@ async fn an_attempt_that_is_unsure_is_not_sent_under_another_number() {
 
 #[tokio::test(start_paused = true)]
 async fn a_record_of_its_own_that_is_too_large_for_the_broker_is_refused_for_good() {
-    let bed = Bed::new([rule(Action::Error(10)).nth(1)]).await;
-    let producer = bed.producer().await;
-    let lone = super::bed::send(&producer, 0).await.await.unwrap();
-    let next = super::bed::send(&producer, 1).await.await.unwrap();
-    let run = bed.end(vec![lone, next]).await;
-    run.check("a record that is too large");
-    let [(0, e)] = run.failures()[..] else { panic!("{:?}", run.failures()) };
-    assert_eq!((e.kind(), e.is_ambiguous(), e.is_retryable()), (ErrorKind::TooLarge, false, false));
-    assert!(e.report().contains("max.message.bytes"), "{}", e.report());
+    for (code, advice) in [(10, "max.message.bytes"), (18, "segment size")] {
+        let bed = Bed::new([rule(Action::Error(code)).nth(1)]).await;
+        let producer = bed.producer().await;
+        let lone = super::bed::send(&producer, 0).await.await.unwrap();
+        let next = super::bed::send(&producer, 1).await.await.unwrap();
+        let run = bed.end(vec![lone, next]).await;
+        run.check("a record that is too large");
+        let [(0, e)] = run.failures()[..] else { panic!("{:?}", run.failures()) };
+        assert_eq!((e.kind(), e.is_ambiguous(), e.is_retryable()), (ErrorKind::TooLarge, false, false));
+        assert!(e.report().contains(advice), "{}", e.report());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_too_large_for_the_broker_comes_again_in_halves() {
+    for code in [10, 18] {
+        // The second: what came while the first was under way.
+        let bed = Bed::new([rule(Action::Error(code)).nth(2)]).await;
+        bed.run().await.check_whole(&code.to_string());
+    }
 }
 
 #[tokio::test(start_paused = true)]

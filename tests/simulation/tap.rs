@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::messages::{
-    FetchRequest, MetadataResponse, ProduceRequest, RequestHeader, ResponseHeader,
+    FetchRequest, MetadataResponse, ProduceRequest, ProduceResponse, RequestHeader, ResponseHeader,
 };
 use kafka_protocol::protocol::{Decodable, HeaderVersion};
 use muslin::embedded::sim::{Connector, Network};
@@ -109,8 +109,8 @@ struct Tapped {
     ready: Option<Duration>,
     there: BytesMut,
     back: BytesMut,
-    /// Metadata requests without an answer yet: correlation id to version.
-    asked: HashMap<i32, i16>,
+    /// Requests whose answer tells of leaders, without one yet: correlation id to API and version.
+    asked: HashMap<i32, (i16, i16)>,
 }
 
 fn frame(buffer: &mut BytesMut) -> Option<Bytes> {
@@ -132,10 +132,10 @@ impl Tapped {
                 self.ready.get_or_insert_with(|| self.watch.network.elapsed());
             }
             let ready = self.ready.unwrap_or_default();
+            if matches!(key, METADATA | PRODUCE) {
+                self.asked.insert(head.get_i32(), (key, version));
+            }
             match key {
-                METADATA => {
-                    self.asked.insert(head.get_i32(), version);
-                }
                 PRODUCE => {
                     RequestHeader::decode(&mut frame, ProduceRequest::header_version(version)).unwrap();
                     let request = ProduceRequest::decode(&mut frame, version).unwrap();
@@ -161,7 +161,20 @@ impl Tapped {
         self.back.extend_from_slice(data);
         while let Some(mut frame) = frame(&mut self.back) {
             let Some(correlation) = frame.first_chunk().map(|b| i32::from_be_bytes(*b)) else { continue };
-            let Some(version) = self.asked.remove(&correlation) else { continue };
+            let Some((key, version)) = self.asked.remove(&correlation) else { continue };
+            if key == PRODUCE {
+                // A refusal may name the leader (KIP-951).
+                ResponseHeader::decode(&mut frame, ProduceResponse::header_version(version)).unwrap();
+                let answer = ProduceResponse::decode(&mut frame, version).unwrap();
+                let topics = answer.responses.iter().filter(|t| t.name.as_str() == TOPIC);
+                for p in topics.flat_map(|t| &t.partition_responses) {
+                    let leader = &p.current_leader;
+                    if leader.leader_id.0 >= 0 {
+                        self.watch.told(p.index, leader.leader_epoch, leader.leader_id.0);
+                    }
+                }
+                continue;
+            }
             ResponseHeader::decode(&mut frame, MetadataResponse::header_version(version)).unwrap();
             let answer = MetadataResponse::decode(&mut frame, version).unwrap();
             let topics =

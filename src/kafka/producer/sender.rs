@@ -253,6 +253,10 @@ async fn ask(shared: &Shared, topics: BTreeSet<Topic>) {
     }
 }
 
+fn timed_out(node: NodeId) -> Error {
+    Error::new(ErrorKind::Timeout, format!("no connection to Kafka broker {node}"))
+}
+
 type Sealed = Vec<(Sending, Result<Bytes>)>;
 
 fn seal(sendings: Vec<Sending>) -> Sealed {
@@ -273,11 +277,13 @@ async fn send(
 ) -> Done {
     let inner = &shared.client.inner;
     let work: usize = sendings.iter().map(Sending::to_compress).sum();
+    // No longer than the first of its batches has.
+    let end = sendings.iter().map(Sending::deadline).min().map_or_else(Instant::now, Instant::from_std);
     // Begun before the turn has come: the batches of several requests are compressed side by side.
     let beside = work >= COMPRESS_BESIDE && !inner.nature.is_seeded();
     let (turn, sealed) = if beside {
         let task = tokio::task::spawn_blocking(move || seal(sendings));
-        let turn = turn.lock().await;
+        let turn = tokio::time::timeout_at(end, turn.lock()).await;
         match task.await {
             Ok(sealed) => (turn, sealed),
             Err(e) => match e.try_into_panic() {
@@ -287,7 +293,7 @@ async fn send(
             },
         }
     } else {
-        (turn.lock().await, seal(sendings))
+        (tokio::time::timeout_at(end, turn.lock()).await, seal(sendings))
     };
     let mut done = Done {
         node,
@@ -305,16 +311,15 @@ async fn send(
     if parts.is_empty() {
         return done;
     }
-    // No longer than the first of its batches has.
-    let deadlines = parts.values().flatten().map(|(s, _)| s.deadline());
-    let end = deadlines.min().map_or_else(Instant::now, Instant::from_std);
-    let link = match tokio::time::timeout_at(end, inner.link(node)).await {
-        Ok(Ok(link)) => link,
-        failed => {
-            let e = match failed {
-                Ok(Err(e)) => e,
-                _ => Error::new(ErrorKind::Timeout, format!("no connection to Kafka broker {node}")),
-            };
+    let link = async {
+        let turn = turn.map_err(|_| timed_out(node))?;
+        let link = tokio::time::timeout_at(end, inner.link(node)).await.map_err(|_| timed_out(node))??;
+        Ok((turn, link))
+    };
+    let (turn, link) = match link.await {
+        Ok(ready) => ready,
+        Err(e) => {
+            let e: Error = e;
             let sendings = parts.into_values().flatten().map(|(s, _)| s);
             done.answers.extend(sendings.map(|s| (s, Answer::Failed(e.duplicate()))));
             return done;

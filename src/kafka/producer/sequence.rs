@@ -25,6 +25,11 @@ pub(crate) struct Stamp {
 }
 
 impl Stamp {
+    /// Whether both are of one epoch.
+    pub(crate) fn is_like(self, other: Self) -> bool {
+        (self.id, self.epoch) == (other.id, other.epoch)
+    }
+
     /// The stamp of the records from `n` on.
     pub(crate) fn skip(self, n: u32) -> Self {
         if self.base == Sequence::NONE { self } else { Self { base: self.base.plus(n), ..self } }
@@ -58,7 +63,7 @@ impl Sequences {
 
     /// Whether the stamp is of the current epoch.
     pub(crate) fn is_current(&self, stamp: Stamp) -> bool {
-        (stamp.id, stamp.epoch) == (self.next.id, self.next.epoch)
+        stamp.is_like(self.next)
     }
 
     /// Numbers for a batch of `n` records; `None` while another producer id is needed.

@@ -734,6 +734,7 @@ impl Accumulator {
             Answer::Failed(e) => {
                 outcomes.stale.push((topic.clone(), partition));
                 batch.unsure |= e.is_ambiguous() && !landed.void;
+                queue.handle_lost();
                 // With the same sequence, sending again is safe whatever happened.
                 if !e.is_retryable() && e.kind() != ErrorKind::Malformed {
                     outcomes.resolved.push(queue.give_up(batch, e));

@@ -8,10 +8,10 @@
 //!
 //! Several batches are in flight as long as all goes well. Rules keep the order and every record once:
 //!
-//! 1. Until the broker took a batch under the current epoch (and after the leader changed), one batch is in flight: a
-//!    broker that knows nothing of a producer takes any first number, also that of the second batch while the first is
+//! 1. Until the leader took a batch under the current epoch, and again after an answer was lost, one batch is in flight:
+//!    a broker that knows nothing of a producer takes any first number, also that of the second batch while the first is
 //!    refused.
-//! 2. A batch that is sent again goes before all behind it, and while it is away nothing else leaves.
+//! 2. A batch that is sent again goes before all behind it.
 //! 3. A batch of a new epoch leaves only when none of the old one is away.
 //! 4. A batch that surely was not written, with others behind it on their way: they cannot have been written either, as
 //!    the broker takes them only in sequence. All of them get a new epoch, so that what is late is fenced.
@@ -30,8 +30,6 @@ use crate::{Error, NodeId, Partition, Topic};
 struct Flight {
     ordinal: u64,
     stamp: Stamp,
-    /// It was sent before.
-    again: bool,
     /// It cannot be written by this attempt or any before: the one before it surely was not.
     void: bool,
     completion: Arc<Completion>,
@@ -143,15 +141,18 @@ impl Queue {
         if fresh && self.sequences.is_exhausted() {
             return false;
         }
-        let Some(oldest) = self.flying.front() else { return true };
-        if self.flying.len() >= self.most || self.flying.iter().any(|f| f.again) {
+        let (Some(oldest), Some(newest)) = (self.flying.front(), self.flying.back()) else { return true };
+        if self.flying.len() >= self.most {
             return false;
         }
-        if fresh {
-            self.proven && self.flying.iter().all(|f| self.sequences.is_current(f.stamp))
-        } else {
-            first.ordinal < oldest.ordinal
+        if first.ordinal < oldest.ordinal {
+            return first.stamp.is_some_and(|s| self.flying.iter().all(|f| s.is_like(f.stamp)));
         }
+        let current = |stamp| self.sequences.is_current(stamp);
+        first.ordinal > newest.ordinal
+            && self.proven
+            && first.stamp.is_none_or(current)
+            && self.flying.iter().all(|f| current(f.stamp))
     }
 
     /// Takes the first batch, on its way from now on. Only after [`may_leave`](Self::may_leave).
@@ -165,13 +166,7 @@ impl Queue {
         let at = self.flying.partition_point(|f| f.ordinal < batch.ordinal);
         self.flying.insert(
             at,
-            Flight {
-                ordinal: batch.ordinal,
-                stamp,
-                again: batch.attempts > 1,
-                void: false,
-                completion: Arc::clone(batch.completion()),
-            },
+            Flight { ordinal: batch.ordinal, stamp, void: false, completion: Arc::clone(batch.completion()) },
         );
         Some(batch)
     }
@@ -193,6 +188,11 @@ impl Queue {
         if self.ready.front().is_none_or(|b| b.attempts == 0) {
             self.not_before = None;
         }
+    }
+
+    /// Nobody knows what the broker did.
+    pub(super) fn handle_lost(&mut self) {
+        self.proven = false;
     }
 
     /// Whether its numbers are of the current epoch.
