@@ -23,7 +23,7 @@ for name in "${names[@]}"; do
         exit 1
     fi
     if MUSLIN_SIM_SEEDS=$most MUSLIN_SIM_STOP=1 cargo test --quiet --no-default-features --features embedded \
-        --test simulation -- no_seed --nocapture > found.log 2>&1; then
+        --test simulation -- no_seed_breaks --nocapture > found.log 2>&1; then
         echo "$name: NOT found within $most seeds"
         survived=1
     else

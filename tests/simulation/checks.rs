@@ -116,6 +116,8 @@ fn nothing_is_given_up_without_need(history: &History) -> Vec<String> {
             ErrorKind::Timeout | ErrorKind::NotFound => {
                 sent.partition < 0 || why.contains("(delivery_timeout)")
             }
+            // A broker refused the batch for good.
+            kind if history.refused.contains(kind.as_str()) => true,
             // The broker lost the producer's state while an attempt was unsure (KIP-360).
             ErrorKind::Fenced | ErrorKind::Broker => matches!(sent.outcome, Some((_, Outcome::Unknown(..)))),
             _ => sent.partition < 0,
@@ -260,6 +262,7 @@ mod bad_histories {
             log: [(0, log)].into(),
             notes: Vec::new(),
             closed: BTreeSet::new(),
+            refused: BTreeSet::new(),
         }
     }
 

@@ -63,6 +63,8 @@ pub struct History {
     pub sent: Vec<Sent>,
     /// The producers that were closed with records in them: sender and producer.
     pub closed: BTreeSet<(usize, u64)>,
+    /// What brokers refused batches with, for good.
+    pub refused: BTreeSet<String>,
     pub got: Vec<Got>,
     pub committed: Vec<Committed>,
     /// The log at the end: partition, then offset and id.

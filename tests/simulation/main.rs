@@ -8,6 +8,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     clippy::unwrap_used,
     reason = "a test spawns, sleeps, reads the clock, talks, and fails by a panic"
 )]
@@ -17,6 +18,7 @@ mod checks;
 mod history;
 mod log;
 mod plan;
+mod producers;
 mod random;
 mod tap;
 mod workload;
@@ -29,10 +31,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use muslin::embedded::Kafka;
+use muslin::embedded::faults::Action;
 use muslin::embedded::sim::Network;
 
 use self::history::Outcome;
-use self::plan::{Plan, STORM};
+use self::plan::{Plan, REFUSING, STORM};
 use self::workload::{Layout, Run, TOPIC};
 
 /// A run that has not ended after so much virtual time hangs.
@@ -55,18 +58,33 @@ struct Report {
     met: BTreeMap<String, usize>,
 }
 
-fn simulate(seed: u64) -> Report {
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    runtime.block_on(run(seed))
+/// What the applications of a run do.
+#[derive(Debug, Clone, Copy)]
+enum Workload {
+    /// Some write, others read and settle what was written.
+    Mixed,
+    /// All write, in every way that there is.
+    Producers,
 }
 
-async fn run(seed: u64) -> Report {
+fn simulate(seed: u64, workload: Workload) -> Report {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(run(seed, workload))
+}
+
+async fn run(seed: u64, workload: Workload) -> Report {
     let network = Network::new(seed);
     let _log = (setting("MUSLIN_SIM_LOG", 0) > 0)
         .then(|| tracing::subscriber::set_default(log::Log(network.clone())));
-    let layout = Layout::new(seed);
-    let plan = Plan::new(seed, layout.brokers, &layout.hosts());
+    let layout = match workload {
+        Workload::Mixed => Layout::new(seed),
+        Workload::Producers => Layout::of_producers(seed),
+    };
+    let plan = match workload {
+        Workload::Mixed => Plan::new(seed, layout.brokers, &layout.hosts()),
+        Workload::Producers => Plan::of_producers(seed, layout.brokers, &layout.hosts()),
+    };
     if setting("MUSLIN_SIM_LOG", 0) > 0 {
         eprintln!("{layout:#?}\n{plan:#?}");
     }
@@ -78,7 +96,7 @@ async fn run(seed: u64) -> Report {
         .start_on(&network)
         .unwrap();
     let run = Run::new(layout, network.clone(), kafka);
-    let whole = whole(Arc::clone(&run), plan.weather);
+    let whole = whole(Arc::clone(&run), workload, plan.weather);
     if tokio::time::timeout(END, whole).await.is_err() {
         run.history().notes.push(format!("the run hangs: it has not ended after {END:?}"));
     }
@@ -86,6 +104,10 @@ async fn run(seed: u64) -> Report {
     let mut met = BTreeMap::new();
     run.kafka.faults(|faults| {
         for fault in faults.met() {
+            if let Action::Error(code) | Action::ErrorAfter(code) = fault.action {
+                let kinds = REFUSING.iter().filter(|(refusing, _)| *refusing == code);
+                run.history().refused.extend(kinds.map(|(_, kind)| kind.as_str().to_owned()));
+            }
             let name = format!("{:?}", fault.action);
             let name = name.split(['(', ' ']).next().unwrap_or_default().to_owned();
             *met.entry(name).or_default() += 1;
@@ -111,12 +133,15 @@ async fn run(seed: u64) -> Report {
 }
 
 /// The storm, the calm after it, and the look at what is left.
-async fn whole(run: Arc<Run>, weather: Vec<plan::Weather>) {
+async fn whole(run: Arc<Run>, workload: Workload, weather: Vec<plan::Weather>) {
     let mut writers = tokio::task::JoinSet::new();
     let mut readers = tokio::task::JoinSet::new();
     let mut auditors = tokio::task::JoinSet::new();
     for index in 0..run.layout.writers {
-        writers.spawn(workload::writer(Arc::clone(&run), index));
+        match workload {
+            Workload::Mixed => writers.spawn(workload::writer(Arc::clone(&run), index)),
+            Workload::Producers => writers.spawn(producers::host(Arc::clone(&run), index)),
+        };
     }
     for (group, members) in run.layout.groups.iter().enumerate() {
         for index in 0..members.len() {
@@ -153,7 +178,7 @@ fn setting(name: &str, default: u64) -> u64 {
 }
 
 /// Runs seeds on all processors; the reports, by seed.
-fn simulate_all(from: u64, count: u64) -> Vec<Report> {
+fn simulate_all(workload: Workload, from: u64, count: u64) -> Vec<Report> {
     let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u64).min(count.max(1));
     let next = AtomicU64::new(from);
     // `MUSLIN_SIM_STOP=1`: the first seed that fails is enough.
@@ -175,7 +200,7 @@ fn simulate_all(from: u64, count: u64) -> Vec<Report> {
                             return;
                         }
                         at.lock().unwrap().insert(worker, (seed, Instant::now()));
-                        let report = std::panic::catch_unwind(AssertUnwindSafe(|| simulate(seed)));
+                        let report = std::panic::catch_unwind(AssertUnwindSafe(|| simulate(seed, workload)));
                         let report = report.unwrap_or_else(|panic| {
                             let text = panic.downcast_ref::<String>().cloned();
                             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_owned()));
@@ -222,9 +247,18 @@ fn failed(seed: u64, what: String) -> Report {
 
 #[test]
 fn no_seed_breaks_a_promise() {
+    no_seed_breaks_one_of(Workload::Mixed);
+}
+
+#[test]
+fn no_seed_of_the_producers_breaks_a_promise() {
+    no_seed_breaks_one_of(Workload::Producers);
+}
+
+fn no_seed_breaks_one_of(workload: Workload) {
     let (from, count) = (setting("MUSLIN_SIM_FROM", 1), setting("MUSLIN_SIM_SEEDS", 200));
     let begin = Instant::now();
-    let reports = simulate_all(from, count);
+    let reports = simulate_all(workload, from, count);
     let sum = |f: fn(&Report) -> usize| reports.iter().map(f).sum::<usize>();
     let mut met: BTreeMap<&str, usize> = BTreeMap::new();
     for (name, n) in reports.iter().flat_map(|r| &r.met) {
@@ -232,7 +266,7 @@ fn no_seed_breaks_a_promise() {
     }
     let hours = reports.iter().map(|r| r.virtual_time).sum::<Duration>().as_secs_f64() / 3600.0;
     println!(
-        "{count} seeds from {from}: {hours:.1} virtual hours in {:.1?}; {} records stored, {} failed, {} unknown; \
+        "{workload:?}: {count} seeds from {from}: {hours:.1} virtual hours in {:.1?}; {} records stored, {} failed, {} unknown; \
          {} deliveries; faults: {met:?}",
         begin.elapsed(),
         sum(|r| r.stored),
@@ -256,12 +290,14 @@ fn no_seed_breaks_a_promise() {
 
 #[test]
 fn the_same_seed_twice_does_the_same() {
-    let seeds = setting("MUSLIN_SIM_FROM", 1)..;
-    let first: Vec<u64> = seeds.clone().take(12).map(|seed| simulate(seed).trace).collect();
-    let again: Vec<u64> = seeds.take(12).map(|seed| simulate(seed).trace).collect();
-    assert_eq!(first, again);
-    let mut different = first.clone();
-    different.sort_unstable();
-    different.dedup();
-    assert_eq!(different.len(), first.len(), "other seeds do other things");
+    for workload in [Workload::Mixed, Workload::Producers] {
+        let seeds = setting("MUSLIN_SIM_FROM", 1)..;
+        let first: Vec<u64> = seeds.clone().take(12).map(|seed| simulate(seed, workload).trace).collect();
+        let again: Vec<u64> = seeds.take(12).map(|seed| simulate(seed, workload).trace).collect();
+        assert_eq!(first, again, "{workload:?}");
+        let mut different = first.clone();
+        different.sort_unstable();
+        different.dedup();
+        assert_eq!(different.len(), first.len(), "{workload:?}: other seeds do other things");
+    }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use muslin::NodeId;
 use muslin::embedded::faults::{Action, Faults, Rule};
 use muslin::embedded::sim::{Network, Quality};
+use muslin::{ErrorKind, NodeId};
 
 use super::random::Random;
 
@@ -92,6 +92,50 @@ impl Plan {
             }
         }
         Self { faults, weather }
+    }
+}
+
+/// Codes that a broker may answer though it has appended.
+const AFTER_APPEND: [i16; 6] = [-1, 3, 6, 7, 20, 56];
+/// Codes that refuse a batch for good, and the kinds of error that they become.
+pub const REFUSING: [(i16, ErrorKind); 4] =
+    [(-1, ErrorKind::Broker), (10, ErrorKind::TooLarge), (29, ErrorKind::Denied), (87, ErrorKind::Rejected)];
+
+impl Plan {
+    /// For [`producers`](super::producers): all that can befall a produce request, and what it depends on.
+    pub fn of_producers(seed: u64, brokers: u16, clients: &[String]) -> Self {
+        let mut random = Random::new(seed, "plan of producers");
+        let mut faults = Faults::new(seed);
+        let mut weather = Vec::new();
+        let count = if random.percent(5) { 0 } else { random.range(2, 14) };
+        for _ in 0..count {
+            let from = random.millis(0, STORM.as_millis() as u64 * 3 / 4);
+            let to = (from + random.millis(20, 12_000)).min(STORM);
+            if random.percent(20) {
+                weather.push(Weather { from, to, kind: network(&mut random, brokers, clients) });
+                continue;
+            }
+            let rule = if random.percent(40) { answer(&mut random) } else { rule(&mut random, brokers) };
+            faults.add(rule.after(from).until(to)).expect("room for rules");
+        }
+        Self { faults, weather }
+    }
+}
+
+/// A broker's word on a produce request, before the work or after it.
+fn answer(random: &mut Random) -> Rule {
+    let action = match random.range(0, 9) {
+        0..=3 => Action::Error(random.pick(PASSING[0].1)),
+        4 | 5 => Action::Error(random.pick(&REFUSING).0),
+        6 => Action::DropAnswer,
+        _ => Action::ErrorAfter(random.pick(&AFTER_APPEND)),
+    };
+    let rule = Rule::new("Produce", action).expect("an action with a meaning");
+    match random.range(0, 3) {
+        0 => rule.nth(random.range(1, 30)),
+        1 => rule.first(random.range(1, 8)),
+        2 => rule.every(random.range(2, 9)),
+        _ => rule.chance(0.3).expect("a chance"),
     }
 }
 

@@ -51,6 +51,18 @@ impl Layout {
         }
     }
 
+    /// For [`producers`](super::producers): nobody reads.
+    pub fn of_producers(seed: u64) -> Self {
+        let mut random = Random::new(seed, "layout of producers");
+        Self {
+            seed,
+            brokers: random.pick(&[1, 2, 3, 3, 3]),
+            partitions: random.pick(&[1, 2, 3, 6, 12]),
+            writers: random.range(1, 3) as usize,
+            groups: Vec::new(),
+        }
+    }
+
     /// The hosts of the clients.
     pub fn hosts(&self) -> Vec<String> {
         let writers = (0..self.writers).map(|w| format!("writer-{w}"));
@@ -107,7 +119,7 @@ impl Run {
         }
     }
 
-    fn note(&self, what: String) {
+    pub fn note(&self, what: String) {
         let at = self.network.elapsed();
         self.history().notes.push(format!("at {at:?}: {what}"));
     }
@@ -133,7 +145,7 @@ impl Run {
     }
 
     /// A client on a host, whatever it takes.
-    async fn client(&self, host: &str, random: &mut Random) -> Option<Client> {
+    pub async fn client(&self, host: &str, random: &mut Random) -> Option<Client> {
         let connect = random.millis(500, 5000);
         let request = random.millis(500, 10_000);
         let seed = random.next();
@@ -154,7 +166,7 @@ impl Run {
     }
 
     /// Repeats a call that fails in passing. One that fails for good, or for too long, is noted.
-    async fn patiently<T, F>(&self, what: &str, mut call: impl FnMut() -> F) -> Option<T>
+    pub async fn patiently<T, F>(&self, what: &str, mut call: impl FnMut() -> F) -> Option<T>
     where
         F: Future<Output = Result<T>>,
     {
