@@ -4,12 +4,24 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail the test")]
 mod common;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use bytes::{Buf, Bytes};
+use kafka_protocol::messages::create_acls_request::AclCreation;
+use kafka_protocol::messages::{
+    ApiKey, CreateAclsRequest, RequestHeader, SaslAuthenticateRequest, SaslHandshakeRequest,
+};
+use kafka_protocol::protocol::{Encodable, StrBytes};
 use muslin::embedded::Kafka;
 use muslin::embedded::faults::{Action, Rule};
-use muslin::kafka::{Admin, Client, ConfigChange, ConfigSource, NewTopic, Record};
+use muslin::embedded::sim::Network;
+use muslin::kafka::{
+    Admin, Client, ConfigChange, ConfigSource, Connect, Connecting, Io, NewTopic, Producer, Record,
+};
 use muslin::{Error, ErrorKind, Partition, Topic};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// A broker, and a client of it.
 struct Bed {
@@ -36,13 +48,6 @@ impl Bed {
 
     fn admin(&self) -> Admin {
         self.client.admin()
-    }
-
-    /// Another client of the same broker.
-    #[allow(dead_code)]
-    async fn other(&self) -> Client {
-        let bootstrap = self.embedded.as_ref().map_or_else(common::kafka, Kafka::bootstrap);
-        Client::builder(bootstrap).connect().await.unwrap()
     }
 
     fn fault(&self, request: &str, action: Action, shape: impl FnOnce(Rule) -> Rule) {
@@ -344,4 +349,143 @@ async fn replicas_are_told_as_they_are_when_a_broker_is_gone() {
     let p = admin.describe_topic(&topic).await.unwrap().partitions.remove(0);
     assert_eq!((p.replicas.len(), p.in_sync.len(), &p.offline[..]), (3, 2, &[leader][..]));
     assert!(p.leader.is_some_and(|now| now != leader && p.in_sync.contains(&now)));
+}
+
+const KEYS: i32 = 40;
+
+/// Where records with these keys go.
+async fn places(producer: &Producer, topic: &Topic) -> BTreeMap<i32, Partition> {
+    let mut places = BTreeMap::new();
+    for n in 0..KEYS {
+        let record = Record::to_topic(topic.clone()).key(format!("key-{n}")).value("x");
+        places.insert(n, producer.send(record).await.unwrap().partition);
+    }
+    places
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_producer_sends_to_partitions_that_another_client_added_once_its_view_is_old() {
+    let network = Network::new(5);
+    let kafka = Kafka::builder().topic("grows", 1).start_on(&network).unwrap();
+    let client = async |host: &str| {
+        let wall = network.clone();
+        let client = Client::builder(kafka.bootstrap()).connector(network.connector(host));
+        client.wall_clock(move || wall.wall()).connect().await.unwrap()
+    };
+    let (here, there) = (client("here").await, client("there").await);
+    let topic = Topic::new("grows").unwrap();
+    let producer = here.producer().build().await.unwrap();
+    assert!(places(&producer, &topic).await.values().all(|p| *p == Partition(0)));
+    there.admin().add_partitions(&topic, 4).await.unwrap();
+
+    // The default age, and the time of a question. The producer is idle meanwhile.
+    tokio::time::sleep(Duration::from_secs(300 + 2)).await;
+    let keyed = places(&producer, &topic).await;
+    let fresh = there.producer().build().await.unwrap();
+    assert_eq!(keyed, places(&fresh, &topic).await, "as a producer that begins now");
+    assert!(keyed.values().collect::<BTreeSet<_>>().len() > 1);
+    let mut keyless = BTreeSet::new();
+    for _ in 0..400 {
+        let record = Record::to_topic(topic.clone()).value(vec![0; 8 << 10]);
+        keyless.insert(producer.send(record).await.unwrap().partition);
+    }
+    assert_eq!(keyless.len(), 4, "{keyless:?}");
+    let last = Record::to_topic(topic.clone()).partition(Partition(3)).value("x");
+    assert_eq!(producer.send(last).await.unwrap().partition, Partition(3));
+}
+
+/// Sends a request and gives the body of its answer, of a version without tagged fields.
+async fn call<R: Encodable>(
+    stream: &mut TcpStream,
+    key: ApiKey,
+    version: i16,
+    request: &R,
+) -> std::io::Result<Bytes> {
+    let mut body = Vec::new();
+    let header = RequestHeader::default().with_request_api_key(key as i16).with_request_api_version(version);
+    header.encode(&mut body, 1).unwrap();
+    request.encode(&mut body, version).unwrap();
+    stream.write_u32(body.len() as u32).await?;
+    stream.write_all(&body).await?;
+    let mut answer = vec![0; stream.read_u32().await? as usize];
+    stream.read_exact(&mut answer).await?;
+    Ok(Bytes::from(answer).slice(4..))
+}
+
+fn text(s: &str) -> StrBytes {
+    StrBytes::from_string(s.to_owned())
+}
+
+/// Logs in as a user over SASL PLAIN before the client has the stream.
+#[derive(Debug)]
+struct LoggedIn(&'static [u8]);
+
+impl Connect for LoggedIn {
+    fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a> {
+        Box::pin(async move {
+            let mut stream = TcpStream::connect((host, port)).await?;
+            let hello = SaslHandshakeRequest::default().with_mechanism(text("PLAIN"));
+            assert_eq!(call(&mut stream, ApiKey::SaslHandshake, 1, &hello).await?.get_i16(), 0);
+            let login = SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from_static(self.0));
+            assert_eq!(call(&mut stream, ApiKey::SaslAuthenticate, 0, &login).await?.get_i16(), 0);
+            Ok(Box::new(stream) as Box<dyn Io>)
+        })
+    }
+}
+
+/// Lets `alice` see a topic and do nothing else with it.
+async fn only_see(topic: &Topic) {
+    const TOPIC: i8 = 2;
+    const LITERAL: i8 = 3;
+    const DESCRIBE: i8 = 8;
+    const ALLOW: i8 = 3;
+    let acl = AclCreation::default()
+        .with_resource_type(TOPIC)
+        .with_resource_name(text(topic.as_str()))
+        .with_resource_pattern_type(LITERAL)
+        .with_principal(text("User:alice"))
+        .with_host(text("*"))
+        .with_operation(DESCRIBE)
+        .with_permission_type(ALLOW);
+    let mut stream = TcpStream::connect(common::kafka()).await.unwrap();
+    let request = CreateAclsRequest::default().with_creations(vec![acl]);
+    let mut answer = call(&mut stream, ApiKey::CreateAcls, 1, &request).await.unwrap();
+    let (_throttle, count, code) = (answer.get_i32(), answer.get_i32(), answer.get_i16());
+    assert_eq!((count, code), (1, 0));
+}
+
+#[tokio::test]
+async fn a_user_without_rights_on_a_real_broker_reads_which_right_is_missing() {
+    let topic = name("shut");
+    let owner = Client::builder(common::kafka()).connect().await.unwrap();
+    owner.create_topic(&topic, 1, 1).await.unwrap();
+    only_see(&topic).await;
+    let alice = Client::builder(common::kafka_sasl()).connector(LoggedIn(b"\0alice\0alice-secret"));
+    let alice = alice.connect().await.unwrap();
+    let admin = alice.admin();
+    // The broker's authorizer takes in an ACL a moment after it was created.
+    let end = std::time::Instant::now() + Duration::from_secs(20);
+    while admin.topic_configs(&topic).await.is_ok() {
+        assert!(std::time::Instant::now() < end, "the ACL has no effect");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(admin.describe_topic(&topic).await.unwrap().partitions.len(), 1);
+    // Create and Delete are held by everybody here, on the cluster, for which there is no ACL.
+    let changes = [ConfigChange::set("retention.ms", "1000000")];
+    for (error, words) in [
+        (admin.topic_configs(&topic).await.map(drop).unwrap_err(), ["DescribeConfigs", "the right"]),
+        (admin.alter_topic(&topic, &changes).await.unwrap_err(), ["AlterConfigs", "no setting was changed"]),
+        (
+            admin.add_partitions(&topic, 2).await.unwrap_err(),
+            ["Alter on the topic", "no partition was added"],
+        ),
+    ] {
+        says(&error, ErrorKind::Denied, &[topic.as_str(), words[0], words[1]]);
+    }
+    let producer = alice.producer().build().await.unwrap();
+    let error = producer.send(Record::to_topic(topic.clone()).value("x")).await.unwrap_err();
+    says(&error, ErrorKind::Denied, &[topic.as_str(), "the right"]);
+    let told = owner.admin().describe_topic(&topic).await.unwrap();
+    assert_eq!(told.partitions.len(), 1);
+    owner.delete_topic(&topic).await.unwrap();
 }

@@ -81,6 +81,8 @@ pub(crate) enum Command {
     Work(Work),
     Serve(crate::commands::serve::Args),
     #[command(subcommand)]
+    Topics(crate::commands::topics::Topics),
+    #[command(subcommand)]
     Bench(crate::commands::bench::Bench),
 }
 
@@ -408,6 +410,11 @@ mod tests {
             "work -q q --exec true --timeout 30s --store memory -F f -X linger.ms=5 -vv",
             "serve",
             "serve --kafka 9092 --amqp 0 --brokers 3 --topic a:3 --topic b:1 --queue q --queue r --ready-file f -J",
+            "topics list -J",
+            "topics describe a b --all",
+            "topics create a b --partitions 3 --replication 1 --config retention.ms=5 --check --if-not-exists",
+            "topics alter a --partitions 6 --config x=y --reset z",
+            "topics delete a b --if-exists",
             "serve --faults f --user alice:hush --user bob:a:b --sasl",
         ] {
             parse(line).unwrap_or_else(|e| panic!("{line}: {e}"));
@@ -432,6 +439,10 @@ mod tests {
             ("publish -x e", "--routing-key"),
             ("enqueue -q q t --data {} --delay 5", "no duration"),
             ("work -q q --exec true --timeout 0s", "no time at all"),
+            ("topics create", "<TOPIC>"),
+            ("topics create a --partitions 0", "1.."),
+            ("topics create a --config novalue", "NAME=VALUE"),
+            ("topics alter a", "--partitions <N>"),
             ("nonsense", "unrecognized subcommand"),
             ("serve --kafka localhost:9092", "'localhost:9092' for '--kafka <PORT>'"),
             ("serve --amqp 70000", "a port, 0 to 65535"),

@@ -11,5 +11,6 @@ pub(crate) mod produce;
 pub(crate) mod publish;
 mod sending;
 pub(crate) mod serve;
+pub(crate) mod topics;
 pub(crate) mod work;
 mod working;
