@@ -10,6 +10,7 @@
 //! transaction by the write alone, and the epoch grows at each end. They may only be spoken where the cluster's feature
 //! `transaction.version` is 2 or higher; below that, [`Link::call_capped`](super::Link::call_capped) stays under them.
 
+use std::cell::Cell;
 use std::io::Cursor;
 
 use bytes::{Buf, Bytes};
@@ -33,6 +34,7 @@ use rskafka::protocol::messages::{
 use rskafka::protocol::primitives::Int16;
 use rskafka::protocol::traits::{ReadError, WriteError};
 
+use super::outbox::{Frame, Outbox, Parts, ticket};
 use super::shape::{Field, Shape, always, check, since};
 
 /// A request that this client speaks.
@@ -53,10 +55,21 @@ pub(crate) trait Api: Encodable + Send + Sync {
     const FLEXIBLE_HEADER: i16 = Self::FLEXIBLE;
     /// The answer's fields.
     const ANSWER: &'static [Field];
+
+    /// Writes the body behind its header.
+    ///
+    /// # Errors
+    /// What cannot be written in this version.
+    fn write(&self, out: &mut Parts, version: i16) -> Result<(), String> {
+        if let Ok(size) = self.compute_size(version) {
+            out.head.reserve(size);
+        }
+        self.encode(&mut out.head, version).map_err(|e| e.to_string())
+    }
 }
 
 macro_rules! api {
-    ($request:ident -> $response:ident: $name:literal $api:ident, $min:literal..=$max:literal, flexible $flexible:literal, $answer:expr) => {
+    ($request:ident -> $response:ident: $name:literal $api:ident, $min:literal..=$max:literal, flexible $flexible:literal, $answer:expr $(, written by $write:path)?) => {
         impl Api for $request {
             type Answer = $response;
             const NAME: &'static str = $name;
@@ -65,6 +78,9 @@ macro_rules! api {
             const MAX: i16 = $max;
             const FLEXIBLE: i16 = $flexible;
             const ANSWER: &'static [Field] = $answer;
+            $(fn write(&self, out: &mut Parts, version: i16) -> Result<(), String> {
+                $write(self, out, version)
+            })?
         }
     };
 }
@@ -86,7 +102,7 @@ api!(ProduceRequest -> ProduceResponse: "Produce" Produce, 3..=12, flexible 9, &
     since(10, Tags(&[
         (0, always(Structs(&[always(Fixed(4)), always(Text), always(Fixed(4)), always(Text)]))),
     ])),
-]);
+], written by super::produce::write);
 
 const FETCH_PARTITION: &[Field] = &[
     always(Fixed(4 + 2 + 8 + 8)),
@@ -267,9 +283,29 @@ pub(crate) const fn range(min: i16, max: i16) -> ApiVersionRange {
 
 /// A request on rskafka's messenger, which speaks the highest version that is in this range and in the broker's:
 /// in a version of at most `CAP`.
-pub(crate) struct Call<R, const CAP: i16 = { i16::MAX }>(pub(crate) R);
+pub(crate) struct Call<'a, R, const CAP: i16 = { i16::MAX }> {
+    request: R,
+    outbox: &'a Outbox,
+    /// The number of its frame in the outbox, 0 for none.
+    posted: Cell<u64>,
+}
 
-impl<R: Api, const CAP: i16> RequestBody for Call<R, CAP> {
+impl<'a, R, const CAP: i16> Call<'a, R, CAP> {
+    pub(crate) fn new(request: R, outbox: &'a Outbox) -> Self {
+        Self { request, outbox, posted: Cell::new(0) }
+    }
+}
+
+impl<R, const CAP: i16> Drop for Call<'_, R, CAP> {
+    fn drop(&mut self) {
+        // Given up before its turn, if the frame is still there.
+        if self.posted.get() != 0 {
+            self.outbox.take(self.posted.get());
+        }
+    }
+}
+
+impl<R: Api, const CAP: i16> RequestBody for Call<'_, R, CAP> {
     type ResponseBody = Answer<R>;
     const API_KEY: ApiKey = R::API;
     const API_VERSION_RANGE: ApiVersionRange = range(R::MIN, if CAP < R::MAX { CAP } else { R::MAX });
@@ -277,15 +313,21 @@ impl<R: Api, const CAP: i16> RequestBody for Call<R, CAP> {
     const FIRST_TAGGED_FIELD_IN_RESPONSE_VERSION: ApiVersion = version(R::FLEXIBLE_HEADER);
 }
 
-impl<R: Api, const CAP: i16> WriteVersionedType<Vec<u8>> for Call<R, CAP> {
+impl<R: Api, const CAP: i16> WriteVersionedType<Vec<u8>> for Call<'_, R, CAP> {
     fn write_versioned(&self, out: &mut Vec<u8>, version: ApiVersion) -> Result<(), WriteVersionedError> {
-        let version = version.0.0;
-        if let Ok(size) = self.0.compute_size(version) {
-            out.reserve(size);
+        let malformed = |why: String| WriteVersionedError::WriteError(WriteError::Malformed(why.into()));
+        // The header stands there already.
+        let mut parts = Parts::new(std::mem::take(out));
+        self.request.write(&mut parts, version.0.0).map_err(malformed)?;
+        if !parts.has_pieces() {
+            *out = parts.head;
+            return Ok(());
         }
-        self.0
-            .encode(out, version)
-            .map_err(|e| WriteVersionedError::WriteError(WriteError::Malformed(e.to_string().into())))
+        let frame = Frame::new(parts)
+            .map_err(|size| malformed(format!("a request of {size} bytes; 2,147,483,647 are possible")))?;
+        self.posted.set(self.outbox.post(frame));
+        *out = ticket(self.posted.get());
+        Ok(())
     }
 }
 

@@ -26,6 +26,7 @@ use tokio::time::timeout;
 use super::api::{Api, Call, range};
 use super::connect::{Address, Connect};
 use super::frame::Fault;
+use super::outbox::Outbox;
 use super::stream::{Switch, WireStream};
 use crate::kafka::errors;
 use crate::{Error, ErrorKind, Result};
@@ -45,6 +46,7 @@ pub(crate) struct LinkSettings {
 pub(crate) struct Link {
     messenger: Messenger<WireStream>,
     switch: Switch,
+    outbox: Outbox,
     address: Address,
     request_timeout: Duration,
     #[allow(dead_code, reason = "for transactions")]
@@ -94,13 +96,14 @@ impl Link {
             Error::new(ErrorKind::Connect, what).with_source(e)
         })?;
         let switch = Switch::default();
-        let stream = WireStream::new(io, settings.max_response_size, switch.clone());
+        let outbox = Outbox::default();
+        let stream = WireStream::new(io, settings.max_response_size, switch.clone(), outbox.clone());
         let mut messenger =
             Messenger::new(stream, settings.max_response_size, Arc::clone(&settings.client_id));
-        let spoken = agree(&mut messenger).await?;
+        let spoken = agree(&mut messenger, &outbox).await?;
         messenger.override_version_ranges(spoken.versions.clone());
         let request_timeout = settings.request_timeout;
-        Ok(Self { messenger, switch, address: address.clone(), request_timeout, spoken })
+        Ok(Self { messenger, switch, outbox, address: address.clone(), request_timeout, spoken })
     }
 
     /// The version in which [`call`](Self::call) speaks this request; `None` where none is shared.
@@ -161,7 +164,7 @@ impl Link {
         let answer = async {
             tokio::select! {
                 biased;
-                answer = self.messenger.request(Call::<R, CAP>(request)) => answer.map_err(translate::<R, CAP>),
+                answer = self.messenger.request(Call::<R, CAP>::new(request, &self.outbox)) => answer.map_err(translate::<R, CAP>),
                 () = self.switch.broken() => Err(
                     Error::new(ErrorKind::Disconnected, Fault::Broken.to_string()).ambiguous(),
                 ),
@@ -192,15 +195,15 @@ impl Drop for Link {
 
 /// Asks which versions the broker speaks (KIP-35); a broker that does not know version 3 says so in version 0
 /// (KIP-511).
-async fn agree(messenger: &mut Messenger<WireStream>) -> Result<Spoken> {
-    let answer = match ask_versions(messenger, 3).await {
+async fn agree(messenger: &mut Messenger<WireStream>, outbox: &Outbox) -> Result<Spoken> {
+    let answer = match ask_versions(messenger, outbox, 3).await {
         Ok(answer) if answer.error_code == 0 => answer,
         Ok(answer) if answer.error_code != errors::UNSUPPORTED_VERSION => {
             return Err(errors::broker(answer.error_code, "ApiVersions"));
         }
         Err(e) if e.kind() != ErrorKind::Malformed => return Err(e),
         Ok(_) | Err(_) => {
-            let answer = ask_versions(messenger, 0).await?;
+            let answer = ask_versions(messenger, outbox, 0).await?;
             if answer.error_code != 0 {
                 return Err(errors::broker(answer.error_code, "ApiVersions"));
             }
@@ -223,12 +226,16 @@ fn read_spoken(answer: &ApiVersionsResponse) -> Spoken {
     Spoken { versions, features }
 }
 
-async fn ask_versions(messenger: &mut Messenger<WireStream>, version: i16) -> Result<ApiVersionsResponse> {
+async fn ask_versions(
+    messenger: &mut Messenger<WireStream>,
+    outbox: &Outbox,
+    version: i16,
+) -> Result<ApiVersionsResponse> {
     messenger.override_version_ranges(HashMap::from([(ApiKey::ApiVersions, range(version, version))]));
     let request = ApiVersionsRequest::default()
         .with_client_software_name(StrBytes::from_static_str("muslin"))
         .with_client_software_version(StrBytes::from_static_str(env!("CARGO_PKG_VERSION")));
-    match messenger.request(Call::<_>(request)).await {
+    match messenger.request(Call::<_>::new(request, outbox)).await {
         Ok(answer) => Ok(answer.0),
         Err(e) => {
             let e = translate::<ApiVersionsRequest, { i16::MAX }>(e);

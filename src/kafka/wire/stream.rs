@@ -1,8 +1,8 @@
 //! The byte stream below rskafka's messenger.
 //!
-//! The messenger writes a frame's length apart from the frame; here both leave in one packet, at its flush. It reads
-//! in small pieces; here reads are buffered. And it has no way to be closed while requests wait on it; a [`Switch`]
-//! breaks the stream under it, which fails every waiting request at once.
+//! The messenger writes a frame's length apart from the frame; here both leave in one packet, at its flush, and frames
+//! with record bytes come past it ([`Output`]). It reads in small pieces; here reads are buffered. And it has no way to be
+//! closed while requests wait on it; a [`Switch`] breaks the stream under it, which fails every waiting request at once.
 
 use std::io;
 use std::pin::Pin;
@@ -16,9 +16,9 @@ use tokio::sync::Notify;
 
 use super::connect::Io;
 use super::frame::{Fault, Watch};
+use super::outbox::Outbox;
+use super::output::Output;
 
-/// Bytes kept back until the flush; larger writes go straight to the socket behind what was kept.
-const WRITE_JOIN: usize = 32 * 1024;
 /// The read buffer; larger reads go straight from the socket.
 const READ_BUFFER: usize = 16 * 1024;
 
@@ -68,9 +68,7 @@ pub(crate) struct WireStream {
     read: Box<[u8]>,
     read_from: usize,
     read_to: usize,
-    // Bytes from `written` on are to be written.
-    write: Vec<u8>,
-    written: usize,
+    output: Output,
 }
 
 impl std::fmt::Debug for WireStream {
@@ -80,7 +78,7 @@ impl std::fmt::Debug for WireStream {
 }
 
 impl WireStream {
-    pub(crate) fn new(io: Box<dyn Io>, max_frame: usize, switch: Switch) -> Self {
+    pub(crate) fn new(io: Box<dyn Io>, max_frame: usize, switch: Switch, outbox: Outbox) -> Self {
         Self {
             io,
             switch,
@@ -88,27 +86,12 @@ impl WireStream {
             read: vec![0; READ_BUFFER].into_boxed_slice(),
             read_from: 0,
             read_to: 0,
-            write: Vec::with_capacity(1024),
-            written: 0,
+            output: Output::new(outbox),
         }
     }
 
     fn broken(&mut self) -> Option<io::Error> {
         self.switch.is_broken().then(|| fault(Fault::Broken))
-    }
-
-    /// Writes what was kept back.
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = self.write.get(self.written..).filter(|r| !r.is_empty()) {
-            let n = ready!(Pin::new(&mut self.io).poll_write(cx, rest))?;
-            if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.written += n;
-        }
-        self.write.clear();
-        self.written = 0;
-        Poll::Ready(Ok(()))
     }
 }
 
@@ -177,7 +160,7 @@ impl AsyncWrite for WireStream {
         if let Some(e) = this.broken() {
             return Poll::Ready(Err(e));
         }
-        let written = this.poll_put(cx, data);
+        let written = this.output.poll_put(&mut *this.io, cx, data);
         this.broken_by(written)
     }
 
@@ -187,7 +170,7 @@ impl AsyncWrite for WireStream {
         if let Some(e) = this.broken() {
             return Poll::Ready(Err(e));
         }
-        let flushed = match this.poll_drain(cx) {
+        let flushed = match this.output.poll_drain(&mut *this.io, cx) {
             Poll::Ready(Ok(())) => Pin::new(&mut this.io).poll_flush(cx),
             other => other,
         };
@@ -196,7 +179,7 @@ impl AsyncWrite for WireStream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        ready!(this.poll_drain(cx))?;
+        ready!(this.output.poll_drain(&mut *this.io, cx))?;
         Pin::new(&mut this.io).poll_shutdown(cx)
     }
 }
@@ -209,32 +192,6 @@ impl WireStream {
         }
         result
     }
-
-    fn poll_put(&mut self, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self;
-        if this.write.len() + data.len() <= WRITE_JOIN {
-            this.write.extend_from_slice(data);
-            return Poll::Ready(Ok(data.len()));
-        }
-        loop {
-            let kept = this.write.get(this.written..).unwrap_or_default();
-            let both = [io::IoSlice::new(kept), io::IoSlice::new(data)];
-            let kept_len = kept.len();
-            let n = ready!(Pin::new(&mut this.io).poll_write_vectored(cx, &both))?;
-            if n == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            if n < kept_len {
-                this.written += n;
-                continue;
-            }
-            this.write.clear();
-            this.written = 0;
-            if n > kept_len {
-                return Poll::Ready(Ok(n - kept_len));
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -246,7 +203,7 @@ mod tests {
     #[tokio::test]
     async fn length_and_frame_leave_together_at_the_flush() {
         let (near, mut far) = tokio::io::duplex(1 << 20);
-        let mut stream = WireStream::new(Box::new(near), 1 << 20, Switch::default());
+        let mut stream = WireStream::new(Box::new(near), 1 << 20, Switch::default(), Outbox::default());
         stream.write_all(&5i32.to_be_bytes()).await.unwrap();
         stream.write_all(b"hello").await.unwrap();
         let mut got = [0; 64];
@@ -259,7 +216,7 @@ mod tests {
     #[tokio::test]
     async fn a_large_frame_arrives_whole_and_in_order() {
         let (near, mut far) = tokio::io::duplex(1000);
-        let mut stream = WireStream::new(Box::new(near), 1 << 20, Switch::default());
+        let mut stream = WireStream::new(Box::new(near), 1 << 20, Switch::default(), Outbox::default());
         let body: Vec<u8> = (0..200_000u32).map(|i| i as u8).collect();
         let sent = body.clone();
         let writer = async move {
@@ -278,7 +235,7 @@ mod tests {
     async fn the_switch_wakes_a_read_that_waits() {
         let (near, _far) = tokio::io::duplex(64);
         let switch = Switch::default();
-        let mut stream = WireStream::new(Box::new(near), 1 << 20, switch.clone());
+        let mut stream = WireStream::new(Box::new(near), 1 << 20, switch.clone(), Outbox::default());
         let mut byte = [0; 1];
         let (read, ()) = tokio::join!(stream.read_exact(&mut byte), async { switch.break_stream() });
         assert_eq!(read.unwrap_err().get_ref().unwrap().to_string(), Fault::Broken.to_string());
