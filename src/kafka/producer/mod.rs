@@ -131,11 +131,18 @@ impl Producer {
         self.handle.traces.stamp(&mut record);
         let shared = &*self.handle.shared;
         let timestamp = record.timestamp.unwrap_or_else(|| shared.client.inner.nature.wall());
+        let mut asked = false;
         loop {
-            match self.try_append(&record, timestamp, false)? {
-                Tried::Done(queued) => return Ok(queued),
-                Tried::Full => return self.wait_for_room(&record, timestamp).await,
-                Tried::UnknownTopic => self.look_up(&record.topic).await?,
+            match self.try_append(&record, timestamp, false) {
+                Ok(Tried::Done(queued)) => return Ok(queued),
+                Ok(Tried::Full) => return self.wait_for_room(&record, timestamp).await,
+                Ok(Tried::UnknownTopic) => self.look_up(&record.topic).await?,
+                // The topic may have grown.
+                Err(e) if e.kind() == ErrorKind::NotFound && !asked => {
+                    asked = true;
+                    self.look_again(&record.topic).await;
+                }
+                Err(e) => return Err(e),
             }
         }
     }
@@ -176,6 +183,18 @@ impl Producer {
         let leaders = partitions.iter().map(|p| p.leader);
         lock(&shared.accumulator).handle_topic(topic, leaders, now().into_std());
         Ok(())
+    }
+
+    /// The partitions of a topic, asked for anew; what was known stays where nobody answers.
+    #[cold]
+    async fn look_again(&self, topic: &Topic) {
+        let inner = &self.handle.shared.client.inner;
+        if let Err(e) = inner.refresh(std::slice::from_ref(topic), false).await {
+            tracing::debug!(%topic, error = %e.report(), "the partitions could not be asked for");
+        }
+        let known = inner.cluster().topic(topic).map(|t| t.partitions.clone()).unwrap_or_default();
+        let leaders = known.iter().map(|p| p.leader);
+        lock(&self.handle.shared.accumulator).handle_topic(topic, leaders, now().into_std());
     }
 
     /// Those that wait do it in the order in which they came.
