@@ -20,7 +20,9 @@ pub(crate) fn name(code: i16) -> String {
 /// What a broker's code means to a caller; `what` is the request or the thing it was about.
 pub(crate) fn broker(code: i16, what: impl std::fmt::Display) -> Error {
     let known = Code::try_from_code(code);
-    let retryable = known.as_ref().is_some_and(Code::is_retriable);
+    // Retriable since the client of KIP-890; kafka-protocol's table is older.
+    let retryable =
+        known.as_ref().is_some_and(|c| c.is_retriable() || matches!(c, Code::ConcurrentTransactions));
     let (kind, advice) = match known {
         Some(known) => kind(&known),
         None => (ErrorKind::Broker, ""),
@@ -73,6 +75,7 @@ fn kind(code: &Code) -> (ErrorKind, &'static str) {
         | Code::InvalidRequiredAcks
         | Code::InvalidSessionTimeout => (K::Config, ""),
         Code::OffsetMetadataTooLarge => (K::TooLarge, ""),
+        Code::ConcurrentTransactions => (K::Unavailable, ""),
         other if other.is_retriable() => (K::Unavailable, ""),
         _ => (K::Broker, ""),
     }

@@ -50,7 +50,10 @@ pub use consumer::{
     Consumer, ConsumerBuilder, Delivery, Headers, Isolation, PartitionPosition, Reset, StartAt,
 };
 pub use offsets::At;
-pub use producer::{Acks, Partitioner, Partitioning, Placed, Producer, ProducerBuilder, Queued, Record};
+pub use producer::{
+    Acks, GroupMetadata, Partitioner, Partitioning, Placed, Producer, ProducerBuilder, Queued, Record,
+    Transaction, TransactionalProducer, TransactionalProducerBuilder, TransactionEnd,
+};
 #[cfg(feature = "embedded")]
 pub(crate) use wire::shape;
 pub use wire::{Connect, Connecting, Io};

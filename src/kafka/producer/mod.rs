@@ -18,6 +18,7 @@ mod record;
 mod request;
 mod sender;
 mod sequence;
+mod transaction;
 mod watch;
 
 use std::sync::Arc;
@@ -30,6 +31,9 @@ pub use builder::{Acks, ProducerBuilder};
 pub use completion::Queued;
 pub use partitioner::{Partitioner, Partitioning};
 pub use record::Record;
+pub use transaction::{
+    GroupMetadata, Transaction, TransactionEnd, TransactionalProducer, TransactionalProducerBuilder,
+};
 
 use self::accumulator::Append;
 use self::builder::Traces;
