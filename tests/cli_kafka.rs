@@ -90,6 +90,19 @@ fn lines_become_records_and_formats_print_them() {
 }
 
 #[test]
+fn a_transaction_of_lines_counts_whole_or_not_at_all() {
+    let (topic, id) = (unique("cli-transaction"), unique("id"));
+    let produce = format!("produce -t {topic} -p 0 -J --transactional-id {id}");
+    succeed(&mut with(&produce), "{\"value\":\"one\"}\n{\"value\":\"two\"}\n");
+    let output = run_within(&mut with(&produce), "{\"value\":\"three\"}\nno json\n", LIMIT);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{errors}");
+    assert!(errors.contains("line 2: ") && errors.contains("none of its records counts"), "{errors}");
+    succeed(&mut with(&produce), "{\"value\":\"four\"}\n");
+    assert_eq!(succeed(&mut with(&format!("consume -t {topic} -e")), ""), "one\ntwo\nfour\n");
+}
+
+#[test]
 fn a_line_that_cannot_be_sent_is_counted_and_the_rest_goes_on() {
     let topic = unique("cli-bad");
     let large = format!("{{\"value\":\"{}\"}}", "x".repeat(2 << 20));

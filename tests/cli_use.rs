@@ -38,7 +38,6 @@ fn wrong_use_ends_with_status_2_and_says_what_was_expected() {
     fails("consume -t t", 2, &["no Kafka broker is named", "--kafka", "MUSLIN_KAFKA"]);
     fails("get -q q", 2, &["no RabbitMQ is named", "--amqp", "MUSLIN_AMQP"]);
     fails("produce -t a/b --kafka h:1", 2, &["a/b", "'/'"]);
-    fails("produce -t t --kafka h:1 --transactional-id x", 2, &["transactions are not in this build"]);
     fails("consume -t t --kafka h:1 -o stored", 2, &["-o stored", "-g GROUP"]);
     fails("event publish t --kafka h:1 --data {", 2, &["--data", "is no JSON"]);
     fails("work -q q --exec true --store postgres://h/", 2, &["postgres store is not in this build"]);

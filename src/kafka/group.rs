@@ -33,6 +33,13 @@ pub(crate) struct Committed {
     pub(crate) metadata: String,
 }
 
+/// What a coordinator is for, as FindCoordinator numbers it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Coordinated {
+    Group = 0,
+    Transaction = 1,
+}
+
 /// What a request to a coordinator came to.
 enum Answer<T> {
     Done(T),
@@ -112,12 +119,24 @@ impl Inner {
         if let Some(node) = lock(&self.coordinators).get(group) {
             return Ok(*node);
         }
+        let found = self.find_coordinator(Coordinated::Group, group).await?;
+        lock(&self.coordinators).insert(group.to_owned(), found);
+        Ok(found)
+    }
+
+    /// Asks who the coordinator is, any broker that answers.
+    pub(crate) async fn find_coordinator(&self, of: Coordinated, name: &str) -> Result<NodeId> {
+        let what = match of {
+            Coordinated::Group => format!("group {name}"),
+            Coordinated::Transaction => format!("transactional id {name}"),
+        };
         let nodes: Vec<NodeId> = self.cluster().nodes().map(|(node, _)| node).collect();
         let mut last = None;
         for node in nodes {
             let answer = async {
                 let link = self.link(node).await?;
-                link.call(FindCoordinatorRequest::default().with_key(text(group)).with_key_type(0)).await
+                link.call(FindCoordinatorRequest::default().with_key(text(name)).with_key_type(of as i8))
+                    .await
             };
             let answer = match answer.await {
                 Ok(answer) => answer,
@@ -127,19 +146,18 @@ impl Inner {
                 }
             };
             if answer.error_code != 0 {
-                return Err(errors::broker(answer.error_code, format!("group {group}: its coordinator")));
+                return Err(errors::broker(answer.error_code, format!("{what}: its coordinator")));
             }
             let found = NodeId(answer.node_id.0);
             let Ok(port) = u16::try_from(answer.port) else {
                 return Err(Error::new(
                     ErrorKind::Malformed,
-                    format!("group {group}: its coordinator has the port {}", answer.port),
+                    format!("{what}: its coordinator has the port {}", answer.port),
                 ));
             };
             if self.cluster().address(found).is_none() {
                 self.cluster().handle_broker(found, Address { host: answer.host.as_str().to_owned(), port });
             }
-            lock(&self.coordinators).insert(group.to_owned(), found);
             return Ok(found);
         }
         Err(last.unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "no Kafka broker is known")))

@@ -52,7 +52,7 @@ pub use consumer::{
 pub use offsets::At;
 pub use producer::{
     Acks, GroupMetadata, Partitioner, Partitioning, Placed, Producer, ProducerBuilder, Queued, Record,
-    Transaction, TransactionalProducer, TransactionalProducerBuilder, TransactionEnd,
+    Transaction, TransactionEnd, TransactionalProducer, TransactionalProducerBuilder,
 };
 #[cfg(feature = "embedded")]
 pub(crate) use wire::shape;

@@ -117,8 +117,8 @@ pub(crate) struct Produce {
     /// Compress batches
     #[arg(short = 'z', value_name = "CODEC", value_parser = CODECS)]
     pub(crate) compression: Option<String>,
-    // Not in this build: named in no help, and refused with a reason.
-    #[arg(long, value_name = "ID", hide = true)]
+    /// Send all lines in one transaction of this transactional id: committed at the end, aborted if one fails
+    #[arg(long, value_name = "ID")]
     pub(crate) transactional_id: Option<String>,
 }
 

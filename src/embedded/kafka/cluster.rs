@@ -39,6 +39,8 @@ pub(crate) struct Settings {
     pub(crate) racks: Vec<String>,
     /// Of the transaction coordinator.
     pub(crate) transactions: TransactionSettings,
+    /// The level of `transaction.version` in force: 2 (KIP-890), or the older 0 and 1. Default 2.
+    pub(crate) transaction_version: i16,
     /// Who may speak.
     pub(crate) security: SecuritySettings,
     /// What groups are told.
@@ -55,6 +57,7 @@ impl Default for Settings {
             default_partitions: 1,
             racks: Vec::new(),
             transactions: TransactionSettings::default(),
+            transaction_version: 2,
             security: SecuritySettings::default(),
             groups: GroupSettings::default(),
         }

@@ -127,6 +127,14 @@ impl KafkaBuilder {
         self
     }
 
+    /// The level of the feature `transaction.version` that the brokers tell: 2 (KIP-890 part 2), 1 or 0, with which clients
+    /// add partitions by requests of their own. Default 2, as a new cluster of Kafka 4. Requests of both kinds are
+    /// served with any.
+    pub fn transaction_version(mut self, level: i16) -> Self {
+        self.settings.transaction_version = level;
+        self
+    }
+
     /// When an idle transactional id is forgotten. Default 7 days, as `transactional.id.expiration.ms`.
     pub fn transactional_id_expiry(mut self, expiry: Duration) -> Self {
         self.settings.transactions.expiry = expiry;
@@ -169,6 +177,13 @@ impl KafkaBuilder {
             return Err(Error::new(
                 ErrorKind::Config,
                 format!("brokers is {}; expected 1 to 100", self.brokers),
+            ));
+        }
+        let level = self.settings.transaction_version;
+        if !(0..=2).contains(&level) {
+            return Err(Error::new(
+                ErrorKind::Config,
+                format!("transaction_version is {level}; expected 0 to 2"),
             ));
         }
         Ok(())

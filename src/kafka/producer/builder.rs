@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::accumulator::{Accumulator, Settings};
 use super::sender::{self, Shared};
+use super::transaction::{TransactionalProducerBuilder, Transactions};
 use super::watch::Watch;
 use super::{Handle, Partitioning, Producer, Record};
 use crate::codec::compression::Compression;
@@ -255,10 +256,24 @@ impl ProducerBuilder {
         } else {
             (ProducerId::NONE, ProducerEpoch::NONE)
         };
-        Ok(self.start(id, epoch, false))
+        Ok(self.start(id, epoch, None))
     }
 
-    fn check(&self) -> Result<()> {
+    /// A producer of transactions with this transactional id and these settings.
+    pub fn transactional(self, id: impl Into<String>) -> TransactionalProducerBuilder {
+        TransactionalProducerBuilder::new(self, id.into())
+    }
+
+    /// How long a caller waits for room, and for the coordinator of transactions.
+    pub(super) fn longest_block(&self) -> Duration {
+        self.max_block.min(LONGEST)
+    }
+
+    pub(super) fn is_idempotent(&self) -> bool {
+        self.idempotence
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
         let config = |text: String| Err(Error::new(ErrorKind::Config, text));
         let range = |name: &str, unit: &str, n: usize, min: usize, max: usize| {
             if (min..=max).contains(&n) {
@@ -293,7 +308,12 @@ impl ProducerBuilder {
     }
 
     /// Starts the sending task; the settings were checked.
-    fn start(self, id: ProducerId, epoch: ProducerEpoch, transactional: bool) -> Producer {
+    pub(super) fn start(
+        self,
+        id: ProducerId,
+        epoch: ProducerEpoch,
+        transaction: Option<Arc<Transactions>>,
+    ) -> Producer {
         let settings = Settings {
             linger: self.linger.min(LONGEST),
             batch_size: self.batch_size,
@@ -306,7 +326,7 @@ impl ProducerBuilder {
             partitioning: self.partitioning,
             max_in_flight: self.max_in_flight,
             idempotent: self.idempotence,
-            transactional,
+            transactional: transaction.is_some(),
         };
         let shared = Arc::new(Shared {
             client: self.client,
@@ -320,6 +340,7 @@ impl ProducerBuilder {
             create_topics: self.create_topics,
             acks: if self.acks == Acks::All { -1 } else { 1 },
             watch: Watch { sink: self.metrics, batch_size: self.batch_size },
+            transaction,
         });
         spawn(Arc::clone(&shared));
         let handle = Handle {

@@ -6,17 +6,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
-use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TransactionalId};
 use kafka_protocol::protocol::StrBytes;
 
 use super::accumulator::{Answer, Sending};
 use super::completion::Written;
-use crate::kafka::client::topic_name;
+use crate::kafka::client::{text, topic_name};
 use crate::{Error, ErrorKind, NodeId, Offset, Timestamp, Topic};
 
 /// The request, and its batches in the order in which they stand in it.
 pub(super) fn write_request(
     acks: i16,
+    transactional_id: Option<&str>,
     limit: Duration,
     parts: BTreeMap<Topic, Vec<(Sending, Bytes)>>,
 ) -> (ProduceRequest, Vec<Sending>) {
@@ -33,7 +34,7 @@ pub(super) fn write_request(
         topics.push(TopicProduceData::default().with_name(topic_name(&topic)).with_partition_data(data));
     }
     let request = ProduceRequest::default()
-        .with_transactional_id(None)
+        .with_transactional_id(transactional_id.map(|id| TransactionalId(text(id))))
         .with_acks(acks)
         .with_timeout_ms(i32::try_from(limit.as_millis()).unwrap_or(i32::MAX))
         .with_topic_data(topics);

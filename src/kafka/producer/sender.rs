@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use super::accumulator::{Accumulator, Answer, Resolved, Sending};
 use super::request::{read_answer, write_request};
+use super::transaction::{Protocol, Transactions};
 use super::watch::Watch;
 use crate::kafka::client::{Client, lock};
 use crate::kafka::errors;
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     /// -1 for all in-sync replicas, 1 for the leader alone.
     pub(crate) acks: i16,
     pub(crate) watch: Watch,
+    /// Of a transactional producer.
+    pub(crate) transaction: Option<Arc<Transactions>>,
 }
 
 impl Shared {
@@ -54,6 +57,9 @@ impl Shared {
         }
         self.room.notify_one();
         self.watch.resolved(&resolved);
+        if let Some(transaction) = &self.transaction {
+            transaction.handle_resolved(&resolved);
+        }
         resolved.into_iter().for_each(Resolved::tell);
     }
 }
@@ -143,7 +149,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             break;
         }
         let now = Instant::now();
-        let (plan, expired, timeout, ended, needs_identity) = {
+        let (plan, expired, additions, timeout, ended, needs_identity) = {
             let mut machine = lock(&shared.accumulator);
             seen = take_leaders(&shared, &mut machine, seen, now);
             let expired = machine.poll_expired(now.into_std());
@@ -153,9 +159,14 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                 stale.extend(machine.topics().cloned());
             }
             let ended = machine.is_closed() && machine.is_idle();
-            (plan, expired, machine.poll_timeout(now.into_std()), ended, machine.needs_identity())
+            let additions = machine.poll_additions();
+            let needs_identity = machine.needs_identity() && shared.transaction.is_none();
+            (plan, expired, additions, machine.poll_timeout(now.into_std()), ended, needs_identity)
         };
         shared.resolve(expired);
+        if let Some(transaction) = &shared.transaction {
+            transaction.handle_additions(additions);
+        }
         if ended {
             break;
         }
@@ -327,10 +338,19 @@ async fn send(
     };
     let left = end.saturating_duration_since(Instant::now());
     let limit = inner.settings.request_timeout.min(left).max(Duration::from_millis(1));
-    let (request, mut sendings) = write_request(shared.acks, limit, parts);
+    let transaction = shared.transaction.as_deref();
+    let (request, mut sendings) = write_request(shared.acks, transaction.map(Transactions::id), limit, parts);
     sendings.iter_mut().for_each(Sending::leaving);
     let watched = shared.watch.begin(node, &sendings, Instant::now());
-    let call = link.call_within(request, limit);
+    // From version 12 on the write alone adds its partition to the transaction.
+    let below_12 = transaction.is_some_and(|t| t.protocol() == Protocol::V1);
+    let call = async {
+        if below_12 {
+            link.call_capped::<_, 11>(request, limit).await
+        } else {
+            link.call_within(request, limit).await
+        }
+    };
     tokio::pin!(call);
     // The first look at it puts the request in line for the connection; then it is the next one's turn.
     let first = std::future::poll_fn(|cx| std::task::Poll::Ready(call.as_mut().poll(cx))).await;

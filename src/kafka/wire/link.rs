@@ -49,7 +49,6 @@ pub(crate) struct Link {
     outbox: Outbox,
     address: Address,
     request_timeout: Duration,
-    #[allow(dead_code, reason = "for transactions")]
     spoken: Spoken,
 }
 
@@ -58,7 +57,6 @@ pub(crate) struct Link {
 struct Spoken {
     versions: HashMap<ApiKey, ApiVersionRange>,
     /// The cluster's finalized features and their levels (KIP-584), the first [`FEATURES`] of them.
-    #[allow(dead_code, reason = "for transactions")]
     features: Vec<(Box<str>, i16)>,
 }
 
@@ -107,7 +105,6 @@ impl Link {
     }
 
     /// The version in which [`call`](Self::call) speaks this request; `None` where none is shared.
-    #[allow(dead_code, reason = "for transactions")]
     pub(crate) fn version<R: Api>(&self) -> Option<i16> {
         let theirs = self.spoken.versions.get(&R::API)?;
         let version = R::MAX.min(theirs.max().0.0);
@@ -116,7 +113,6 @@ impl Link {
 
     /// The level of a feature that the cluster has finalized, such as `transaction.version`, as of the time when this
     /// link was opened; `None` where the broker tells none (Kafka before 2.7, a cluster without the feature).
-    #[allow(dead_code, reason = "for transactions")]
     pub(crate) fn feature(&self, name: &str) -> Option<i16> {
         self.spoken.features.iter().find(|(known, _)| **known == *name).map(|(_, level)| *level)
     }

@@ -1,10 +1,10 @@
-//! `produce`: a Kafka record per line of stdin.
+//! `produce`: a Kafka record per line of stdin, each by itself or all in one transaction.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use muslin::codec::compression::Compression;
-use muslin::kafka::{Placed, Producer, Queued, Record};
+use muslin::kafka::{Placed, Producer, ProducerBuilder, Queued, Record, Transaction};
 use muslin::{Error, ErrorKind, Result, Topic};
 
 use super::sending::{Sending, Source, send_all};
@@ -17,8 +17,13 @@ use crate::record;
 /// How long the producer may take to close once everything is confirmed.
 const CLOSE: Duration = Duration::from_secs(5);
 
-struct Records {
-    producer: Producer,
+enum To<'a> {
+    Producer(Producer),
+    Transaction(Transaction<'a>),
+}
+
+/// How a line becomes a record.
+struct Form {
     topic: Topic,
     json: bool,
     separator: Option<Vec<u8>>,
@@ -26,7 +31,12 @@ struct Records {
     headers: Vec<(String, Bytes)>,
 }
 
-impl Records {
+struct Records<'a> {
+    to: To<'a>,
+    form: Form,
+}
+
+impl Form {
     /// The parts of a record by the line.
     fn parse(&self, line: Bytes) -> Result<record::Record> {
         if self.json {
@@ -46,21 +56,22 @@ fn find(line: &[u8], part: &[u8]) -> Option<usize> {
     line.windows(part.len()).position(|w| w == part)
 }
 
-impl Sending for Records {
+impl Sending for Records<'_> {
     type Tag = ();
     type Done = Placed;
     type Queued = Queued;
 
     async fn put(&self, line: Bytes) -> Result<((), Queued)> {
-        let parts = self.parse(line)?;
-        let mut record = Record::to_topic(self.topic.clone());
+        let form = &self.form;
+        let parts = form.parse(line)?;
+        let mut record = Record::to_topic(form.topic.clone());
         if let Some(key) = parts.key {
             record = record.key(key);
         }
         if let Some(value) = parts.value {
             record = record.value(value);
         }
-        if let Some(partition) = self.partition.or(parts.partition) {
+        if let Some(partition) = form.partition.or(parts.partition) {
             record = record.partition(partition);
         }
         if let Some(timestamp) = parts.timestamp {
@@ -69,10 +80,14 @@ impl Sending for Records {
         for (name, value) in parts.headers {
             record = record.header(name, value);
         }
-        for (name, value) in &self.headers {
+        for (name, value) in &form.headers {
             record = record.header(name.clone(), Some(value.clone()));
         }
-        Ok(((), self.producer.enqueue(record).await?))
+        let queued = match &self.to {
+            To::Producer(producer) => producer.enqueue(record).await?,
+            To::Transaction(transaction) => transaction.enqueue(record).await?,
+        };
+        Ok(((), queued))
     }
 
     fn print(&self, (): (), _: Placed, _: &mut Data) -> std::result::Result<(), Failure> {
@@ -82,9 +97,6 @@ impl Sending for Records {
 
 /// Runs the command.
 pub(crate) async fn run(context: Context, args: Produce) -> Outcome {
-    if args.transactional_id.is_some() {
-        return Err(Failure::wrong_use("--transactional-id: transactions are not in this build yet"));
-    }
     let topic = Topic::new(&args.topic).map_err(Failure::usage)?;
     let compression =
         args.compression.as_deref().map(str::parse::<Compression>).transpose().map_err(Failure::usage)?;
@@ -93,23 +105,61 @@ pub(crate) async fn run(context: Context, args: Produce) -> Outcome {
     if let Some(compression) = compression {
         builder = builder.compression(compression);
     }
-    let Some(producer) = context.stop.unless(builder.build()).await.transpose().map_err(Failure::setup)?
-    else {
-        return Ok(Ended::Interrupted);
-    };
-    let records = Records {
-        producer,
+    let id = args.transactional_id;
+    let form = Form {
         topic,
         json: context.console.json,
         separator: args.key_separator,
         partition: args.partition,
         headers: args.header.into_iter().map(|(n, v)| (n, Bytes::from(v))).collect(),
     };
-    let ended = send_all(&context, Source::stdin(), &records).await?;
-    // Everything is settled by now: what closing fails with changes nothing.
-    let _ = records.producer.close(CLOSE).await;
+    let ended = match id {
+        None => one_by_one(&context, builder, form).await?,
+        Some(id) => in_one_transaction(&context, builder, id, form).await?,
+    };
     let _ = client.close().await;
     Ok(ended)
+}
+
+async fn one_by_one(context: &Context, builder: ProducerBuilder, form: Form) -> Outcome {
+    let Some(producer) = context.stop.unless(builder.build()).await.transpose().map_err(Failure::setup)?
+    else {
+        return Ok(Ended::Interrupted);
+    };
+    let records = Records { to: To::Producer(producer.clone()), form };
+    let ended = send_all(context, Source::stdin(), &records).await?;
+    // Everything is settled by now: what closing fails with changes nothing.
+    let _ = producer.close(CLOSE).await;
+    Ok(ended)
+}
+
+/// Commits at the end of the lines, where all of them were sent; else nothing of them counts.
+async fn in_one_transaction(context: &Context, builder: ProducerBuilder, id: String, form: Form) -> Outcome {
+    let build = builder.transactional(id).build();
+    let Some(mut producer) = context.stop.unless(build).await.transpose().map_err(Failure::setup)? else {
+        return Ok(Ended::Interrupted);
+    };
+    let mut outcome = {
+        let transaction = producer.begin().await.map_err(Failure::setup)?;
+        let records = Records { to: To::Transaction(transaction), form };
+        let outcome = send_all(context, Source::stdin(), &records).await;
+        let To::Transaction(transaction) = records.to else { return outcome };
+        match outcome {
+            Ok(Ended::Done) => transaction.commit().await.map(|()| Ended::Done).map_err(Failure::from),
+            failed => {
+                context.console.error("the transaction is aborted: none of its records counts");
+                // What the lines failed for is told; its coordinator aborts what cannot be aborted now.
+                let _ = transaction.abort().await;
+                failed
+            }
+        }
+    };
+    if let Err(e) = producer.close(CLOSE).await
+        && outcome.is_ok()
+    {
+        outcome = Err(e.into());
+    }
+    outcome
 }
 
 #[cfg(test)]

@@ -43,7 +43,8 @@ impl Api for ApiVersionsRequest {
         if let Some(state) = cluster.connection(context.connection) {
             state.session.handle_versions();
         }
-        Reply::Now(features(ApiVersionsResponse::default().with_api_keys(keys()), context.version))
+        let response = ApiVersionsResponse::default().with_api_keys(keys());
+        Reply::Now(features(response, context.version, cluster.settings.transaction_version))
     }
 
     fn refuse(&self, code: Code, _version: i16) -> ApiVersionsResponse {
@@ -63,7 +64,7 @@ fn keys() -> Vec<ApiVersion> {
         .collect()
 }
 
-fn features(response: ApiVersionsResponse, version: i16) -> ApiVersionsResponse {
+fn features(response: ApiVersionsResponse, version: i16, transactions: i16) -> ApiVersionsResponse {
     if version < 3 {
         return response;
     }
@@ -75,11 +76,14 @@ fn features(response: ApiVersionsResponse, version: i16) -> ApiVersionsResponse 
                 .with_min_version(*min)
                 .with_max_version(*max)
         });
-    let finalized = FEATURES.iter().map(|(name, _, _, level)| {
+    // A level of 0 is as good as no feature, and not told.
+    let level = |name: &str, level: i16| if name == "transaction.version" { transactions } else { level };
+    let finalized = FEATURES.iter().map(|(name, _, _, l)| (*name, level(name, *l)));
+    let finalized = finalized.filter(|(_, level)| *level > 0).map(|(name, level)| {
         FinalizedFeatureKey::default()
             .with_name(StrBytes::from_static_str(name))
-            .with_min_version_level(*level)
-            .with_max_version_level(*level)
+            .with_min_version_level(level)
+            .with_max_version_level(level)
     });
     response
         .with_supported_features(supported.collect())

@@ -211,7 +211,6 @@ impl Accumulator {
     }
 
     /// A transaction begins: whether its coordinator must be told of a partition before a batch of it may leave.
-    #[allow(dead_code, reason = "for transactions")]
     pub(crate) fn set_registration(&mut self, required: bool) {
         self.registration = required;
         self.additions.clear();
@@ -219,7 +218,6 @@ impl Accumulator {
     }
 
     /// The partitions that wait for their transaction's coordinator.
-    #[allow(dead_code, reason = "for transactions")]
     pub(crate) fn poll_additions(&mut self) -> Vec<(Topic, Partition)> {
         let waiting = std::mem::take(&mut self.additions);
         waiting
@@ -229,7 +227,6 @@ impl Accumulator {
     }
 
     /// The coordinator knows of these.
-    #[allow(dead_code, reason = "for transactions")]
     pub(crate) fn handle_added(&mut self, added: &[(Topic, Partition)], now: Instant) {
         for (topic, partition) in added {
             let slot = self

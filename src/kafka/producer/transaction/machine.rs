@@ -328,6 +328,24 @@ impl Machine {
         self.state == State::Ready
     }
 
+    pub(crate) fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// Whether the open transaction is coming to its end.
+    pub(crate) fn is_ending(&self) -> bool {
+        matches!(self.state, State::Ending { .. })
+    }
+
+    /// Whether no transaction waits for anything.
+    pub(crate) fn is_resting(&self) -> bool {
+        match self.state {
+            State::Uninitialized | State::Ready | State::Fatal => true,
+            State::Initializing => self.verdict.is_none(),
+            State::Open | State::Ending { .. } => false,
+        }
+    }
+
     /// Why nothing goes on for good.
     pub(crate) fn fatal(&self) -> Option<&Error> {
         self.fatal.as_ref()
@@ -338,10 +356,10 @@ impl Machine {
         self.fatal.as_ref().or(self.failure.as_ref().map(|f| &f.error)).map(Error::duplicate)
     }
 
-    /// Why queued records are to be given up: the transaction is being aborted.
+    /// Why queued records are to be given up: the transaction is being aborted, or can only be.
     pub(crate) fn giving_up(&self) -> Option<Error> {
         match (self.state, self.failure()) {
-            (State::Fatal | State::Ending { .. }, Some(e)) => Some(e),
+            (State::Fatal | State::Open | State::Ending { .. }, Some(e)) => Some(e),
             (State::Ending { commit: false }, None) => {
                 Some(Error::new(ErrorKind::Closed, "the transaction was aborted before this record was sent"))
             }
@@ -439,6 +457,8 @@ impl Machine {
                 let error = error.context(self.what(&request));
                 let meaning = if error.is_retryable() || error.kind() == ErrorKind::Malformed {
                     Meaning::Again { moved: true, unsure, error }
+                } else if matches!(request, Request::Offsets(..)) {
+                    Meaning::Other(error)
                 } else {
                     self.unsure |= unsure && matches!(request, Request::End { commit: true, .. });
                     Meaning::Fatal(error)

@@ -1,12 +1,21 @@
 //! Transactions: records to several partitions and offsets of a consumer, all of them or none.
 //!
 //! ```text
+//! producer     the public side: the producer and its open transaction
+//! state        what they, the sender and the driver share
+//! driver       one task: sends the machine's requests to the coordinators
 //! machine      pure: the transactional id's state, which request is next
 //! meaning      pure: what an answer's code means for it
 //! ```
 
+mod driver;
 mod machine;
 mod meaning;
+mod producer;
+mod state;
+
+pub use producer::{Transaction, TransactionEnd, TransactionalProducer, TransactionalProducerBuilder};
+pub(crate) use state::Transactions;
 
 use crate::{LeaderEpoch, Offset, Partition, ProducerEpoch, ProducerId, Topic};
 
