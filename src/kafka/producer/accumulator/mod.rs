@@ -656,13 +656,17 @@ impl Accumulator {
                 if errors::wants_refresh(code) {
                     outcomes.stale.push((topic.clone(), partition));
                 }
+                if landed.void {
+                    // Whatever the broker says: the one before it was refused for good, and this one for the gap.
+                    batch.last_error = Some(e);
+                    queue.requeue(batch, true);
+                    return;
+                }
                 match code {
-                    code::OUT_OF_ORDER_SEQUENCE | code::UNKNOWN_PRODUCER_ID
-                        if !landed.oldest || landed.void =>
-                    {
-                        // The one before it was refused and is about to come again, or never will.
+                    code::OUT_OF_ORDER_SEQUENCE | code::UNKNOWN_PRODUCER_ID if !landed.oldest => {
+                        // The one before it was refused and is about to come again.
                         batch.last_error = Some(e);
-                        queue.requeue(batch, landed.void);
+                        queue.requeue(batch, false);
                         return;
                     }
                     // The broker lost our sequence, or somebody has our id at a higher epoch (KIP-360).
@@ -719,7 +723,7 @@ impl Accumulator {
                     | code::NOT_LEADER
                     | code::REQUEST_TIMED_OUT
                     | code::NOT_ENOUGH_REPLICAS_AFTER_APPEND
-                    | code::STORAGE_ERROR => batch.unsure |= !landed.void,
+                    | code::STORAGE_ERROR => batch.unsure = true,
                     _ => {}
                 }
                 if !e.is_retryable() && !errors::wants_refresh(code) {
