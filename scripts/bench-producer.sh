@@ -8,8 +8,8 @@
 #
 # Env: ROUNDS (5), PEERS (all), LOADS (all, as "produce/none/100 latency/none/100"), COUNT_100B (3000000), COUNT_1KB (500000),
 # COUNT_LATENCY (10000), PARTITIONS ("1 10 100 1000 10000"), BROKERS_HOME, BROKERS_PORTS (22000), CARGO_TARGET_DIR (target/peers),
-# MUSLIN (a binary to measure instead of a build of this one). The machine should be quiet. Needs cargo, go, a JDK, Python 3, and
-# a C compiler and make for librdkafka.
+# MUSLIN (a binary to measure instead of a build of this one), BUILD=no (the peers as they were built before). The machine should be
+# quiet. Needs cargo, go, a JDK, Python 3, and a C compiler and make for librdkafka.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 say() { echo "bench-producer.sh: $*" >&2; }
@@ -49,11 +49,14 @@ if [ -z "${MUSLIN:-}" ]; then
   cargo build --release --locked --quiet --bin muslin
   MUSLIN=$CARGO_TARGET_DIR/release/muslin
 fi
-(cd benches/peers/go && PATH=${MUSLIN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/muslin}/go/bin:$PATH go build -o "$CARGO_TARGET_DIR/franz-go" .)
 libs=$(scripts/brokers.sh libs)
-if [ $mode = peers ]; then
-  cargo build --release --locked --quiet --manifest-path benches/peers/Cargo.toml
-  javac -nowarn -d "$CARGO_TARGET_DIR/java" -cp "$libs/*" benches/peers/java/Peer.java
+if [ "${BUILD:-}" != no ]; then
+  (cd benches/peers/go && PATH=${MUSLIN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/muslin}/go/bin:$PATH go build -o "$CARGO_TARGET_DIR/franz-go" .)
+  if [ $mode = peers ]; then
+    # Not --locked: the floor has muslin's codec in it, whose needs may have changed since. What is measured is pinned in Cargo.toml.
+    cargo build --release --quiet --manifest-path benches/peers/Cargo.toml
+    javac -nowarn -d "$CARGO_TARGET_DIR/java" -cp "$libs/*" benches/peers/java/Peer.java
+  fi
 fi
 peer() { # peer NAME ARG...: runs it
   local name=$1; shift
