@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::machine::{Machine, Settings};
-use super::state::{Transactions, stopped};
+use super::state::{Inner, Transactions, stopped};
 use super::{Committing, GroupMetadata, Protocol, driver};
 use crate::kafka::client::{LONGEST, lock};
 use crate::kafka::producer::{Placed, Producer, ProducerBuilder, Queued, Record};
@@ -72,7 +72,7 @@ impl TransactionalProducerBuilder {
         let producer = self.producer.start(ProducerId::NONE, ProducerEpoch::NONE, Some(Arc::clone(&state)));
         spawn(&producer, &state, self.timeout);
         let built = TransactionalProducer { producer, state, patience };
-        built.ready("a producer id").await?;
+        built.when_ready("a producer id", |_| Ok(())).await?;
         Ok(built)
     }
 }
@@ -151,15 +151,15 @@ impl TransactionalProducer {
                 self.state.wake.notify_one();
             }
         }
-        let number = self.ready("the end of the last transaction").await?;
+        let accumulator = &self.producer.handle.shared.accumulator;
+        let begin = |inner: &mut Inner| self.state.begin(inner, accumulator);
+        let number = self.when_ready("the end of the last transaction", begin).await?;
         Ok(Transaction { producer: self, number, touched: false.into(), ended: false })
     }
 
-    /// Waits until a transaction may begin, and begins it, unless the producer is just being built.
-    async fn ready(&self, what: &str) -> Result<u64> {
-        let begins = !what.starts_with("a producer");
+    /// Waits until a transaction may begin; `what` says what keeps it.
+    async fn when_ready<T>(&self, what: &str, then: impl Fn(&mut Inner) -> Result<T>) -> Result<T> {
         let state = &*self.state;
-        let accumulator = &self.producer.handle.shared.accumulator;
         let look = state.until(|inner| {
             if let Some(e) = inner.machine.fatal() {
                 return Some(Err(e.duplicate()));
@@ -167,8 +167,7 @@ impl TransactionalProducer {
             if inner.gone || state.closing.load(Ordering::Acquire) {
                 return Some(Err(stopped()));
             }
-            let ready = inner.machine.is_ready();
-            ready.then(|| if begins { state.begin(inner, accumulator) } else { Ok(0) })
+            inner.machine.is_ready().then(|| then(inner))
         });
         match tokio::time::timeout(self.patience, look).await {
             Ok(found) => found,
