@@ -96,7 +96,7 @@ async fn no_fault_of_a_coordinator_changes_what_is_committed() {
                     let transaction =
                         producer.begin().await.unwrap_or_else(|e| panic!("{what}: {}", e.report()));
                     let record = Record::to_topic(topic.clone()).partition(n % 2).value(n.to_string());
-                    let _ = transaction.enqueue(record).await.unwrap();
+                    drop(transaction.enqueue(record).await.unwrap());
                     let offsets = [((topic.clone(), Partition(0)), Offset(i64::from(n)))];
                     let group = GroupMetadata::new(format!("g{n}"));
                     let sent = transaction.send_offsets(&group, offsets).await;

@@ -21,7 +21,8 @@
 //!
 //! - *Who ended it.* A refusal as fenced comes when another producer took the transactional id, and when the coordinator
 //!   ended a transaction that was open too long. InitProducerId with the old epoch tells them apart (KIP-360): it
-//!   gives a new epoch to a producer that nobody replaced.
+//!   gives a new epoch to a producer that nobody replaced. With version 1, Kafka 4.3 refuses both: then the error names
+//!   both.
 //! - *A commit that is refused as fenced after its answer was lost.* It was committed, or it was not: this alone is
 //!   told as ambiguous.
 //! - *What arrives late.* Version 2 (KIP-890) raises the epoch at every end, so nothing late falls into the next
@@ -726,10 +727,17 @@ impl Machine {
     /// This producer does nothing any more.
     fn give_up(&mut self, error: Error) {
         let error = if error.kind() == ErrorKind::Fenced {
-            let text = format!(
+            let mut text = format!(
                 "another producer has the transactional id {}; this one was fenced, and can do nothing more",
                 self.settings.id
             );
+            if self.protocol == Protocol::V1 {
+                text.push_str(&format!(
+                    " (or its transaction was open longer than {:?}, transaction_timeout: below transaction.version 2 a \
+                     broker may not tell the two apart)",
+                    self.settings.timeout
+                ));
+            }
             Error::new(ErrorKind::Fenced, text).with_source(error.report())
         } else {
             error.retryable(false)
