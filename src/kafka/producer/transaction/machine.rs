@@ -379,6 +379,7 @@ impl Machine {
 
     /// The next request. `drained`: no record is queued or on its way.
     pub(crate) fn poll_request(&mut self, now: Instant, drained: bool) -> Option<Call> {
+        self.expire(now);
         if self.state == (State::Ending { commit: true }) && self.failure.is_some() && !self.is_unsure() {
             self.state = State::Ending { commit: false };
             self.drop_work();
@@ -395,11 +396,13 @@ impl Machine {
         if self.in_flight.is_some() || self.not_before.is_some_and(|at| at > now) {
             return None;
         }
+        // Passed, whatever comes now: the driver must not be told of it again and again where nothing is to be sent.
+        self.not_before = None;
         let request = match self.state {
             State::Initializing => Request::Init(self.identity),
-            State::Open => self.work(now)?,
+            State::Open => self.work()?,
             State::Ending { commit } => {
-                let work = if commit { self.work(now) } else { None };
+                let work = if commit { self.work() } else { None };
                 match work {
                     Some(request) => request,
                     // Work that ran out of time has made it fail: it is looked at anew.
@@ -417,14 +420,14 @@ impl Machine {
             Request::Offsets(..) => std::mem::take(&mut self.moved.1),
             _ => std::mem::take(&mut self.moved.0),
         };
-        self.not_before = None;
         self.in_flight = Some(request.clone());
         Some(Call { request, anew })
     }
 
     /// When to poll again without anything happening.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        if self.in_flight.is_some() { None } else { self.not_before }
+        let pause = self.not_before.filter(|_| self.in_flight.is_none());
+        [pause, self.offsets.front().map(|next| next.deadline)].into_iter().flatten().min()
     }
 
     /// What came of the request on its way.
@@ -582,8 +585,25 @@ impl Machine {
         }
     }
 
+    /// Offsets that nobody has taken in their time make the transaction fail, though they may be on their way.
+    fn expire(&mut self, now: Instant) {
+        let Some(next) = self.offsets.front().filter(|next| next.deadline <= now) else { return };
+        let mut error = Error::new(
+            ErrorKind::Timeout,
+            format!(
+                "offsets of group {} could not be sent within {:?} (max_block)",
+                next.group.group(),
+                self.settings.patience
+            ),
+        );
+        if let Some(e) = &next.last_error {
+            error = error.with_source(e.report());
+        }
+        self.fail(Failure { error, fenced: false });
+    }
+
     /// The next request within the transaction.
-    fn work(&mut self, now: Instant) -> Option<Request> {
+    fn work(&mut self) -> Option<Request> {
         if self.failure.is_some() {
             return None;
         }
@@ -594,21 +614,6 @@ impl Machine {
         let next = self.offsets.front_mut()?;
         if !next.sent && self.late.contains(next.group.group()) {
             let error = overtaken(next.group.group());
-            self.fail(Failure { error, fenced: false });
-            return None;
-        }
-        if next.deadline <= now {
-            let mut error = Error::new(
-                ErrorKind::Timeout,
-                format!(
-                    "offsets of group {} could not be sent within {:?} (max_block)",
-                    next.group.group(),
-                    self.settings.patience
-                ),
-            );
-            if let Some(e) = &next.last_error {
-                error = error.with_source(e.report());
-            }
             self.fail(Failure { error, fenced: false });
             return None;
         }

@@ -233,6 +233,43 @@ fn offsets_that_may_arrive_late_are_not_followed_by_others() {
 }
 
 #[test]
+fn offsets_have_their_time_though_they_are_on_their_way() {
+    for protocol in [Protocol::V1, Protocol::V2] {
+        let (mut m, mut now) = open(protocol);
+        m.handle_offsets(GroupMetadata::new("g"), committing(5), now).unwrap();
+        next(&mut m, now);
+        let begin = now;
+        now = m.poll_timeout().unwrap();
+        assert_eq!(now - begin, settings().patience);
+        assert!(m.poll_request(now, true).is_none());
+        let told = std::iter::from_fn(|| m.poll_event()).find_map(|event| match event {
+            Event::Offsets(_, result) => Some(result.unwrap_err().kind()),
+            _ => None,
+        });
+        assert_eq!(told, Some(ErrorKind::Timeout));
+        // The answer changes nothing any more.
+        let answer =
+            if protocol == Protocol::V1 { Answer::Code(0) } else { Answer::Codes(vec![(place(0), 0)]) };
+        m.handle_answer(answer, now);
+        m.handle_end(true, true);
+        assert_eq!(next(&mut m, now), end(&m, false));
+    }
+}
+
+/// The driver would run without a pause otherwise.
+#[test]
+fn a_pause_that_has_passed_is_not_waited_for_again() {
+    let (mut m, mut now) = open(Protocol::V1);
+    m.handle_partitions([place(1)]);
+    next(&mut m, now);
+    m.handle_answer(lost(), now);
+    m.handle_failed_batch(&Error::new(ErrorKind::Rejected, "no"));
+    now = m.poll_timeout().unwrap();
+    assert!(m.poll_request(now, false).is_none());
+    assert_eq!(m.poll_timeout(), None);
+}
+
+#[test]
 fn without_the_right_nothing_goes_on() {
     let (mut m, now) = open(Protocol::V1);
     m.handle_partitions([place(1)]);
