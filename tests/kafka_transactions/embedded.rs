@@ -123,6 +123,46 @@ async fn no_fault_of_a_coordinator_changes_what_is_committed() {
     }
 }
 
+/// A commit that nobody waited for: the next transaction tells what became of it.
+#[tokio::test]
+async fn the_next_transaction_tells_the_end_of_the_one_before() {
+    for level in LEVELS {
+        let Ground { kafka: _kafka, client, topic } = ground(level).await;
+        let mut producer = scenes::producer(&client, "x").await;
+        for commit in [true, false, true] {
+            let transaction = producer.begin().await.unwrap();
+            transaction.send(Record::to_topic(topic.clone()).value("1")).await.unwrap();
+            if commit {
+                // Begun, and given up at once.
+                tokio::select! {
+                    biased;
+                    _ = transaction.commit() => {}
+                    () = std::future::ready(()) => {}
+                }
+            } else {
+                drop(transaction);
+            }
+            let next = producer.begin().await.unwrap();
+            let expected = if commit { TransactionEnd::Committed } else { TransactionEnd::Aborted };
+            assert_eq!(next.previous_end(), Some(expected));
+        }
+    }
+}
+
+/// A transaction that nobody can reach any more does not keep its producer from its end.
+#[tokio::test]
+async fn a_forgotten_transaction_is_aborted_at_the_close() {
+    for level in LEVELS {
+        let Ground { kafka: _kafka, client, topic } = ground(level).await;
+        let mut producer = scenes::producer(&client, "x").await;
+        let transaction = producer.begin().await.unwrap();
+        transaction.send(Record::to_topic(topic.clone()).value("1")).await.unwrap();
+        std::mem::forget(transaction);
+        producer.close(Duration::from_secs(10)).await.unwrap();
+        assert!(scenes::read(&client, &topic, Isolation::ReadCommitted).await.is_empty());
+    }
+}
+
 /// A record that fails for good fails its transaction.
 #[tokio::test]
 async fn a_record_that_fails_fails_its_transaction() {

@@ -374,7 +374,6 @@ impl Accumulator {
                 let completion = Arc::clone(batch.completion());
                 return Ok(Append::Done { completion, index, wake: false });
             }
-            queue.last_size = batch.size;
             queue.ready.extend(queue.open.take());
             topic.partitioner.handle_closed(partition, self.settings.batch_size);
         }
@@ -387,8 +386,7 @@ impl Accumulator {
                 self.spare_bytes -= bytes;
                 builder
             }
-            // Room for a batch like the one before, so that it need not grow.
-            None => self.settings.builder(max_bytes, queue.last_size),
+            None => self.settings.builder(max_bytes),
         };
         let promise = Promise::new(queue.topic.clone(), queue.partition);
         let deadline = now + self.settings.delivery_timeout;
@@ -819,9 +817,8 @@ fn choose(
 }
 
 impl Settings {
-    fn builder(&self, max_bytes: usize, initial_capacity: usize) -> BatchBuilder {
+    fn builder(&self, max_bytes: usize) -> BatchBuilder {
         BatchBuilder::new(BatchOptions {
-            initial_capacity,
             compression: self.compression,
             level: self.level,
             max_bytes,

@@ -127,12 +127,22 @@ pub struct TransactionalProducer {
 
 impl Drop for TransactionalProducer {
     fn drop(&mut self) {
+        self.end_forgotten();
         self.state.closing.store(true, Ordering::Release);
         self.state.wake.notify_one();
     }
 }
 
 impl TransactionalProducer {
+    /// A transaction that was forgotten (`mem::forget`) is over: nobody can reach it any more.
+    fn end_forgotten(&self) {
+        let mut inner = self.state.lock();
+        if inner.machine.is_open() {
+            inner.machine.handle_end(false, true);
+            self.state.wake.notify_one();
+        }
+    }
+
     /// Opens a transaction, once the one before has its end; it waits at most `max_block` (60 s) for that. Nothing is
     /// sent for it.
     ///
@@ -143,14 +153,7 @@ impl TransactionalProducer {
     /// stay: build another producer. [`ErrorKind::Timeout`]: the end of the last transaction is still not known; call
     /// again, [`last_end`](Self::last_end) tells it then. [`ErrorKind::Closed`].
     pub async fn begin(&mut self) -> Result<Transaction<'_>> {
-        // A transaction that was forgotten (`mem::forget`) is over: nobody can reach it any more.
-        {
-            let mut inner = self.state.lock();
-            if inner.machine.is_open() {
-                inner.machine.handle_end(false, true);
-                self.state.wake.notify_one();
-            }
-        }
+        self.end_forgotten();
         let accumulator = &self.producer.handle.shared.accumulator;
         let begin = |inner: &mut Inner| self.state.begin(inner, accumulator);
         let number = self.when_ready("the end of the last transaction", begin).await?;
@@ -183,7 +186,8 @@ impl TransactionalProducer {
     }
 
     /// What became of the last transaction that has its end; `None` before the first. After a commit that failed with
-    /// an [ambiguous](Error::is_ambiguous) error, the next [`begin`](Self::begin) waits until this is known.
+    /// an [ambiguous](Error::is_ambiguous) error, the next [`begin`](Self::begin) waits until this is known, and
+    /// [`Transaction::previous_end`] tells it.
     #[must_use]
     pub fn last_end(&self) -> Option<TransactionEnd> {
         self.state.lock().last.as_ref().map(|ended| match ended.committed {
@@ -200,6 +204,7 @@ impl TransactionalProducer {
     /// # Errors
     /// [`ErrorKind::Timeout`] where the last transaction had no end at the deadline; ambiguous where it may be committed.
     pub async fn close(self, deadline: Duration) -> Result<()> {
+        self.end_forgotten();
         let state = &*self.state;
         state.closing.store(true, Ordering::Release);
         state.wake.notify_one();
@@ -265,6 +270,13 @@ impl Transaction<'_> {
         self.enqueue(record).await?.await
     }
 
+    /// What became of the transaction before this one, now that it is known; `None` for the first. So it is told what an
+    /// [ambiguous](Error::is_ambiguous) commit came to.
+    #[must_use]
+    pub fn previous_end(&self) -> Option<TransactionEnd> {
+        self.producer.last_end()
+    }
+
     /// Commits these offsets of a group with the transaction, so that what was read and what was written of it count
     /// together (KIP-447). Each is the next record to be read. Waits until the group's coordinator has taken them, at most
     /// `max_block`.
@@ -311,7 +323,7 @@ impl Transaction<'_> {
     /// [ambiguous](Error::is_ambiguous) the transaction is aborted: nothing of it counts.
     ///
     /// Begun, it goes on when it is dropped: the producer's task owns it, and the next `begin` waits for its end, which
-    /// [`last_end`](TransactionalProducer::last_end) tells. A lost answer is asked for again until it is known.
+    /// [`previous_end`](Self::previous_end) tells then. A lost answer is asked for again until it is known.
     ///
     /// # Errors
     /// What the first record failed for. [`ErrorKind::Timeout`]: the coordinator aborted a transaction that was open
