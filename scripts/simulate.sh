@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs both workloads of the simulation over many seeds: scripts/simulate.sh SEEDS [FROM]. A seed that fails is told; run it alone with
+# Runs all workloads of the simulation over many seeds: scripts/simulate.sh SEEDS [FROM]. A seed that fails is told; run it alone with
 # scripts/simulate.sh 1 SEED, and with MUSLIN_SIM_LOG=1 to see what the client says of itself.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -6,6 +6,10 @@ use std::time::Duration;
 use muslin::ErrorKind;
 
 use super::history::{History, Outcome};
+use super::transaction_checks::{
+    last_end_tells_the_truth, offsets_count_with_their_transaction, transactions_are_whole_or_absent,
+    transactions_keep_their_order,
+};
 
 /// How much later than its delivery timeout an outcome may come: the time of some schedulings.
 const GRACE: Duration = Duration::from_millis(100);
@@ -27,6 +31,10 @@ pub fn check(history: &History) -> Vec<String> {
         readers_get_each_record_in_order,
         every_group_settles_everything,
         commits_stay_below_what_is_unsettled,
+        transactions_are_whole_or_absent,
+        transactions_keep_their_order,
+        last_end_tells_the_truth,
+        offsets_count_with_their_transaction,
     ] {
         let found = rule(history);
         let more = found.len().saturating_sub(TOLD);
@@ -135,7 +143,10 @@ fn nothing_is_given_up_without_need(history: &History) -> Vec<String> {
 }
 
 fn the_log_holds_what_was_sent(history: &History) -> Vec<String> {
-    let sent: BTreeSet<&str> = history.sent.iter().map(|s| s.id.as_str()).collect();
+    let in_transactions =
+        history.transactions.iter().flat_map(|t| t.records.iter().map(|(_, id, _)| id).chain(&t.refused));
+    let sent: BTreeSet<&str> =
+        history.sent.iter().map(|s| &s.id).chain(in_transactions).map(String::as_str).collect();
     let log = history.log.values().flatten();
     log.filter(|(_, id)| !sent.contains(id.as_str()))
         .map(|(_, id)| format!("nobody sent record {id}"))
@@ -263,6 +274,7 @@ mod bad_histories {
             notes: Vec::new(),
             closed: BTreeSet::new(),
             refused: BTreeSet::new(),
+            ..History::default()
         }
     }
 

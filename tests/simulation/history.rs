@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use muslin::ErrorKind;
+use muslin::kafka::TransactionEnd;
 
 /// What a producer was told of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,6 +56,40 @@ pub struct Committed {
     pub unsettled_from: i64,
 }
 
+/// What an application was told of the end of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Commit said Ok.
+    Committed,
+    /// Commit failed, and said that nothing of it counts.
+    Failed(String),
+    /// It was aborted or dropped.
+    Aborted,
+    /// Commit failed and could not tell, or was given up half-way.
+    Unknown(String),
+}
+
+/// A transaction.
+#[derive(Debug, Clone, Default)]
+pub struct Transaction {
+    pub id: String,
+    /// Which producer it was of; its transactions stand in their order.
+    pub producer: String,
+    /// The records that were queued: partition, id, and the offset that was acknowledged.
+    pub records: Vec<(i32, String, Option<i64>)>,
+    /// Records of which it was said that they failed.
+    pub lost: Vec<String>,
+    /// Records that enqueue refused.
+    pub refused: Vec<String>,
+    /// The offsets that were taken for the group named as the producer: partition and offset.
+    pub offsets: Vec<(i32, i64)>,
+    /// Offsets of which nobody knows whether they were taken.
+    pub unsure_offsets: Vec<(i32, i64)>,
+    pub end: Option<End>,
+    /// What `last_end` said of it once it was over.
+    pub last_end: Option<TransactionEnd>,
+}
+
 /// A whole run.
 #[derive(Debug, Default)]
 pub struct History {
@@ -71,6 +106,34 @@ pub struct History {
     pub log: BTreeMap<i32, Vec<(i64, String)>>,
     /// What each group has settled.
     pub settled: BTreeMap<usize, BTreeSet<(i32, i64)>>,
+    pub transactions: Vec<Transaction>,
+    /// What a group named as a producer had committed, at some moment: group, partition, offset; and at the end.
+    pub seen_offsets: BTreeSet<(String, i32, i64)>,
+    pub last_offsets: BTreeMap<(String, i32), i64>,
     /// What went wrong that needs no checker: calls that hang, errors that must not be.
     pub notes: Vec<String>,
+}
+
+impl Transaction {
+    /// For the summary.
+    pub fn told(&self) -> &'static str {
+        match &self.end {
+            None => "without end",
+            Some(End::Committed) => "committed",
+            Some(End::Failed(_)) => "failed",
+            Some(End::Aborted) => "aborted",
+            Some(End::Unknown(_)) => "unknown",
+        }
+    }
+
+    /// Whether its records must be there; `None` where nobody can know.
+    pub fn counts(&self) -> Option<bool> {
+        match (&self.end, self.last_end) {
+            (Some(End::Committed), _) => Some(true),
+            (Some(End::Failed(_) | End::Aborted), _) => Some(false),
+            (_, Some(TransactionEnd::Committed)) => Some(true),
+            (_, Some(TransactionEnd::Aborted)) => Some(false),
+            _ => None,
+        }
+    }
 }

@@ -21,6 +21,8 @@ mod plan;
 mod producers;
 mod random;
 mod tap;
+mod transaction_checks;
+mod transactions;
 mod workload;
 
 use std::collections::BTreeMap;
@@ -56,6 +58,8 @@ struct Report {
     virtual_time: Duration,
     /// How often each kind of fault struck.
     met: BTreeMap<String, usize>,
+    /// How the transactions ended.
+    ends: BTreeMap<&'static str, usize>,
 }
 
 /// What the applications of a run do.
@@ -65,6 +69,8 @@ enum Workload {
     Mixed,
     /// All write, in every way that there is.
     Producers,
+    /// All write in transactions.
+    Transactions,
 }
 
 fn simulate(seed: u64, workload: Workload) -> Report {
@@ -80,10 +86,12 @@ async fn run(seed: u64, workload: Workload) -> Report {
     let layout = match workload {
         Workload::Mixed => Layout::new(seed),
         Workload::Producers => Layout::of_producers(seed),
+        Workload::Transactions => Layout::of_transactions(seed),
     };
     let plan = match workload {
         Workload::Mixed => Plan::new(seed, layout.brokers, &layout.hosts()),
         Workload::Producers => Plan::of_producers(seed, layout.brokers, &layout.hosts()),
+        Workload::Transactions => Plan::of_transactions(seed, layout.brokers, &layout.hosts()),
     };
     if setting("MUSLIN_SIM_LOG", 0) > 0 {
         eprintln!("{layout:#?}\n{plan:#?}");
@@ -91,6 +99,7 @@ async fn run(seed: u64, workload: Workload) -> Report {
     let kafka = Kafka::builder()
         .brokers(layout.brokers)
         .topic(TOPIC, layout.partitions)
+        .transaction_version(layout.transaction_version)
         .seed(seed)
         .faults(plan.faults)
         .start_on(&network)
@@ -119,6 +128,10 @@ async fn run(seed: u64, workload: Workload) -> Report {
     let count = |f: fn(&Outcome) -> bool| {
         history.sent.iter().filter(|s| s.outcome.as_ref().is_some_and(|(_, o)| f(o))).count()
     };
+    let mut ends = BTreeMap::new();
+    for transaction in &history.transactions {
+        *ends.entry(transaction.told()).or_default() += 1;
+    }
     Report {
         seed,
         trace: hasher.finish(),
@@ -129,6 +142,7 @@ async fn run(seed: u64, workload: Workload) -> Report {
         got: history.got.len(),
         virtual_time: network.elapsed(),
         met,
+        ends,
     }
 }
 
@@ -141,6 +155,7 @@ async fn whole(run: Arc<Run>, workload: Workload, weather: Vec<plan::Weather>) {
         match workload {
             Workload::Mixed => writers.spawn(workload::writer(Arc::clone(&run), index)),
             Workload::Producers => writers.spawn(producers::host(Arc::clone(&run), index)),
+            Workload::Transactions => writers.spawn(transactions::host(Arc::clone(&run), index)),
         };
     }
     for (group, members) in run.layout.groups.iter().enumerate() {
@@ -160,7 +175,10 @@ async fn whole(run: Arc<Run>, workload: Workload, weather: Vec<plan::Weather>) {
     while let Some(writer) = writers.join_next().await {
         writer.unwrap();
     }
-    workload::read_log(&run).await;
+    match workload {
+        Workload::Transactions => transactions::read_log(&run).await,
+        Workload::Mixed | Workload::Producers => workload::read_log(&run).await,
+    }
     while let Some(reader) = readers.join_next().await {
         reader.unwrap();
     }
@@ -242,6 +260,7 @@ fn failed(seed: u64, what: String) -> Report {
         got: 0,
         virtual_time: Duration::ZERO,
         met: BTreeMap::new(),
+        ends: BTreeMap::new(),
     }
 }
 
@@ -251,12 +270,21 @@ fn no_seed_breaks_a_promise() {
 }
 
 #[test]
+fn no_seed_of_transactions_breaks_a_promise() {
+    no_seed_breaks_one_of(Workload::Transactions);
+}
+
+#[test]
 fn no_seed_of_the_producers_breaks_a_promise() {
     no_seed_breaks_one_of(Workload::Producers);
 }
 
 fn no_seed_breaks_one_of(workload: Workload) {
-    let (from, count) = (setting("MUSLIN_SIM_FROM", 1), setting("MUSLIN_SIM_SEEDS", 200));
+    let usual = match workload {
+        Workload::Mixed | Workload::Producers => 200,
+        Workload::Transactions => 100,
+    };
+    let (from, count) = (setting("MUSLIN_SIM_FROM", 1), setting("MUSLIN_SIM_SEEDS", usual));
     let begin = Instant::now();
     let reports = simulate_all(workload, from, count);
     let sum = |f: fn(&Report) -> usize| reports.iter().map(f).sum::<usize>();
@@ -266,14 +294,23 @@ fn no_seed_breaks_one_of(workload: Workload) {
     }
     let hours = reports.iter().map(|r| r.virtual_time).sum::<Duration>().as_secs_f64() / 3600.0;
     println!(
-        "{workload:?}: {count} seeds from {from}: {hours:.1} virtual hours in {:.1?}; {} records stored, {} failed, {} unknown; \
-         {} deliveries; faults: {met:?}",
-        begin.elapsed(),
-        sum(|r| r.stored),
-        sum(|r| r.failed),
-        sum(|r| r.unknown),
-        sum(|r| r.got),
+        "{workload:?}: {count} seeds from {from}: {hours:.1} virtual hours in {:.1?}; faults: {met:?}",
+        begin.elapsed()
     );
+    let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
+    for (name, n) in reports.iter().flat_map(|r| &r.ends) {
+        *ends.entry(name).or_default() += n;
+    }
+    match workload {
+        Workload::Transactions => println!("transactions: {ends:?}"),
+        Workload::Mixed | Workload::Producers => println!(
+            "{} records stored, {} failed, {} unknown; {} deliveries",
+            sum(|r| r.stored),
+            sum(|r| r.failed),
+            sum(|r| r.unknown),
+            sum(|r| r.got),
+        ),
+    }
     if let Some(slow) = reports.iter().max_by_key(|r| r.virtual_time) {
         println!("the longest is seed {}: {:.1?} of virtual time", slow.seed, slow.virtual_time);
     }
@@ -290,7 +327,7 @@ fn no_seed_breaks_one_of(workload: Workload) {
 
 #[test]
 fn the_same_seed_twice_does_the_same() {
-    for workload in [Workload::Mixed, Workload::Producers] {
+    for workload in [Workload::Mixed, Workload::Producers, Workload::Transactions] {
         let seeds = setting("MUSLIN_SIM_FROM", 1)..;
         let first: Vec<u64> = seeds.clone().take(12).map(|seed| simulate(seed, workload).trace).collect();
         let again: Vec<u64> = seeds.take(12).map(|seed| simulate(seed, workload).trace).collect();

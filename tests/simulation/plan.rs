@@ -73,7 +73,7 @@ impl Plan {
             let from = random.millis(0, STORM.as_millis() as u64 * 3 / 4);
             let to = (from + random.millis(20, 12_000)).min(STORM);
             if random.percent(60) {
-                let rule = rule(&mut random, brokers).after(from).until(to);
+                let rule = rule(&mut random, brokers, &REQUESTS, &PASSING).after(from).until(to);
                 faults.add(rule).expect("room for rules");
             } else {
                 weather.push(Weather { from, to, kind: network(&mut random, brokers, clients) });
@@ -115,7 +115,11 @@ impl Plan {
                 weather.push(Weather { from, to, kind: network(&mut random, brokers, clients) });
                 continue;
             }
-            let rule = if random.percent(40) { answer(&mut random) } else { rule(&mut random, brokers) };
+            let rule = if random.percent(40) {
+                answer(&mut random)
+            } else {
+                rule(&mut random, brokers, &REQUESTS, &PASSING)
+            };
             faults.add(rule.after(from).until(to)).expect("room for rules");
         }
         Self { faults, weather }
@@ -139,15 +143,94 @@ fn answer(random: &mut Random) -> Rule {
     }
 }
 
+/// The requests of transactions, the codes that refuse them before the work, and those that a broker may answer after it.
+const TRANSACTIONS: [(&str, &[i16], &[i16]); 6] = [
+    ("InitProducerId", &[14, 15, 16, 51], &[15, 16]),
+    ("AddPartitionsToTxn", &[3, 14, 15, 16, 29, 51, 120], &[15, 16]),
+    ("AddOffsetsToTxn", &[14, 15, 16, 30, 51, 120], &[15, 16]),
+    ("TxnOffsetCommit", &[3, 14, 15, 16, 22, 25, 30], &[-1, 7, 15, 16]),
+    ("EndTxn", &[14, 15, 16, 51], &[-1, 15, 16]),
+    ("Produce", &[3, 5, 6, 7, 10, 13, 19, 20, 29, 47, 56, 59, 74, 75, 87, 120], &AFTER_APPEND),
+];
+const PASSING_IN_TRANSACTIONS: [(&str, &[i16]); 5] = [
+    ("Produce", &[3, 5, 6, 7, 13, 19, 20, 56, 74, 75]),
+    ("FindCoordinator", &[15]),
+    ("InitProducerId, EndTxn", &[14, 15, 16, 51]),
+    ("AddPartitionsToTxn, AddOffsetsToTxn", &[14, 15, 16, 51]),
+    ("TxnOffsetCommit, OffsetFetch", &[14, 15, 16]),
+];
+const REQUESTS_OF_TRANSACTIONS: [&str; 9] = [
+    "Produce",
+    "Produce",
+    "InitProducerId",
+    "EndTxn",
+    "EndTxn",
+    "AddPartitionsToTxn, AddOffsetsToTxn",
+    "TxnOffsetCommit",
+    "FindCoordinator, Metadata",
+    "*",
+];
+
+impl Plan {
+    /// For [`transactions`](super::transactions): all that can befall the requests of a transaction.
+    pub fn of_transactions(seed: u64, brokers: u16, clients: &[String]) -> Self {
+        let mut random = Random::new(seed, "plan of transactions");
+        let mut faults = Faults::new(seed);
+        let mut weather = Vec::new();
+        let count = if random.percent(5) { 0 } else { random.range(2, 14) };
+        for _ in 0..count {
+            let from = random.millis(0, STORM.as_millis() as u64 * 3 / 4);
+            let to = (from + random.millis(20, 12_000)).min(STORM);
+            if random.percent(20) {
+                weather.push(Weather { from, to, kind: network(&mut random, brokers, clients) });
+                continue;
+            }
+            let rule = if random.percent(60) {
+                answer_in_transaction(&mut random)
+            } else {
+                rule(&mut random, brokers, &REQUESTS_OF_TRANSACTIONS, &PASSING_IN_TRANSACTIONS)
+            };
+            faults.add(rule.after(from).until(to)).expect("room for rules");
+        }
+        Self { faults, weather }
+    }
+}
+
+/// A coordinator's or a leader's word within a transaction, or none.
+fn answer_in_transaction(random: &mut Random) -> Rule {
+    let (request, before, after) = random.pick(&TRANSACTIONS);
+    let action = match random.range(0, 11) {
+        0..=2 => Action::Error(random.pick(before)),
+        3..=5 => Action::ErrorAfter(random.pick(after)),
+        6 | 7 => Action::DropAnswer,
+        8 => Action::DropRequest,
+        9 => Action::Delay(random.millis(1, 15_000)),
+        _ if request == "Produce" => Action::MoveLeader(None),
+        _ => Action::MoveCoordinator(None),
+    };
+    let rule = Rule::new(request, action).expect("an action with a meaning");
+    match random.range(0, 3) {
+        0 => rule.nth(random.range(1, 10)),
+        1 => rule.first(random.range(1, 8)),
+        2 => rule.every(random.range(2, 9)),
+        _ => rule.chance(0.3).expect("a chance"),
+    }
+}
+
 fn broker(random: &mut Random, brokers: u16) -> NodeId {
     NodeId(random.range(1, u64::from(brokers)) as i32)
 }
 
-fn rule(random: &mut Random, brokers: u16) -> Rule {
-    let requests = random.pick(&REQUESTS);
+fn rule(
+    random: &mut Random,
+    brokers: u16,
+    requests: &[&'static str],
+    passing: &[(&'static str, &'static [i16])],
+) -> Rule {
+    let requests = random.pick(requests);
     let (requests, action) = match random.range(0, 15) {
         0..=2 => {
-            let (requests, codes) = random.pick(&PASSING);
+            let (requests, codes) = random.pick(passing);
             (requests, Action::Error(random.pick(codes)))
         }
         3 | 4 => (requests, Action::DropAnswer),

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -34,11 +35,24 @@ pub struct Watch {
     /// Partition: leader epoch, leader, and when that was first told.
     told: Mutex<BTreeMap<i32, (i32, i32, Duration)>>,
     found: Mutex<Vec<String>>,
+    /// A producer was closed before its answers had come: nobody reads what they say.
+    closed: AtomicBool,
 }
 
 impl Watch {
     pub fn new(host: &str, network: Network) -> Arc<Self> {
-        Arc::new(Self { host: host.to_owned(), network, told: Mutex::default(), found: Mutex::default() })
+        Arc::new(Self {
+            host: host.to_owned(),
+            network,
+            told: Mutex::default(),
+            found: Mutex::default(),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    /// From now on answers to producers may go unread where this is the client's host.
+    pub fn close(&self, host: &str) {
+        self.closed.fetch_or(self.host == host, Ordering::Relaxed);
     }
 
     /// What was found so far, once.
@@ -170,7 +184,10 @@ impl Tapped {
                 for p in topics.flat_map(|t| &t.partition_responses) {
                     let leader = &p.current_leader;
                     if leader.leader_id.0 >= 0 {
-                        self.watch.told(p.index, leader.leader_epoch, leader.leader_id.0);
+                        // Perhaps nobody reads it: then this leader and the one before are as good.
+                        let unread = self.watch.closed.load(Ordering::Relaxed);
+                        let named = if unread { -1 } else { leader.leader_id.0 };
+                        self.watch.told(p.index, leader.leader_epoch, named);
                     }
                 }
                 continue;

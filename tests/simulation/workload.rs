@@ -19,7 +19,7 @@ use super::tap::{Tap, Watch};
 pub const TOPIC: &str = "storm";
 
 /// How long a call may fail in passing before that counts as an error of its own.
-const PATIENCE: Duration = Duration::from_secs(300);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// How a run is laid out.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct Layout {
     pub brokers: u16,
     pub partitions: i32,
     pub writers: usize,
+    /// The cluster's level of `transaction.version`.
+    pub transaction_version: i16,
     /// For each group, the partitions of each of its readers.
     pub groups: Vec<Vec<Vec<i32>>>,
 }
@@ -47,6 +49,7 @@ impl Layout {
             brokers: random.pick(&[1, 2, 3, 3, 3]),
             partitions,
             writers: random.range(1, 3) as usize,
+            transaction_version: 2,
             groups,
         }
     }
@@ -59,6 +62,20 @@ impl Layout {
             brokers: random.pick(&[1, 2, 3, 3, 3]),
             partitions: random.pick(&[1, 2, 3, 6, 12]),
             writers: random.range(1, 3) as usize,
+            transaction_version: 2,
+            groups: Vec::new(),
+        }
+    }
+
+    /// For [`transactions`](super::transactions): both protocols.
+    pub fn of_transactions(seed: u64) -> Self {
+        let mut random = Random::new(seed, "layout of transactions");
+        Self {
+            seed,
+            brokers: random.pick(&[1, 2, 3, 3, 3]),
+            partitions: random.pick(&[1, 2, 3, 6]),
+            writers: random.range(1, 3) as usize,
+            transaction_version: random.pick(&[1, 2]),
             groups: Vec::new(),
         }
     }
@@ -117,6 +134,11 @@ impl Run {
         for watch in self.watches.lock().unwrap().iter() {
             self.history().notes.append(&mut watch.found());
         }
+    }
+
+    /// A producer on this host is closed before its answers have come.
+    pub fn closes(&self, host: &str) {
+        self.watches.lock().unwrap().iter().for_each(|watch| watch.close(host));
     }
 
     pub fn note(&self, what: String) {
