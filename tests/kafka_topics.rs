@@ -50,6 +50,10 @@ impl Bed {
         self.client.admin()
     }
 
+    fn bootstrap(&self) -> String {
+        self.embedded.as_ref().map_or_else(common::kafka, Kafka::bootstrap)
+    }
+
     fn fault(&self, request: &str, action: Action, shape: impl FnOnce(Rule) -> Rule) {
         let rule = shape(Rule::new(request, action).unwrap());
         self.embedded.as_ref().unwrap().faults(|f| f.add(rule)).unwrap();
@@ -235,6 +239,21 @@ on_both! {
         assert!(bed.is_there(&made).await);
     }
 
+    async fn a_running_producer_finds_added_partitions_after_the_age_that_is_set(bed) {
+        let topic = name("aged");
+        bed.client.create_topic(&topic, 1, 1).await.unwrap();
+        let other = Client::builder(bed.bootstrap()).metadata_max_age(Duration::from_millis(300));
+        let producer = other.connect().await.unwrap().producer().build().await.unwrap();
+        assert!(places(&producer, &topic).await.values().all(|p| *p == Partition(0)));
+        bed.admin().add_partitions(&topic, 4).await.unwrap();
+        let wanted = places(&bed.client.producer().build().await.unwrap(), &topic).await;
+        let end = std::time::Instant::now() + Duration::from_secs(30);
+        while places(&producer, &topic).await != wanted {
+            assert!(std::time::Instant::now() < end, "the partitions are not found");
+        }
+        assert!(wanted.values().collect::<BTreeSet<_>>().len() > 1);
+    }
+
     async fn a_partition_that_is_not_there_is_named_with_those_that_are(bed) {
         let topic = name("few");
         bed.client.create_topic(&topic, 2, 1).await.unwrap();
@@ -392,6 +411,40 @@ async fn a_running_producer_sends_to_partitions_that_another_client_added_once_i
     assert_eq!(keyless.len(), 4, "{keyless:?}");
     let last = Record::to_topic(topic.clone()).partition(Partition(3)).value("x");
     assert_eq!(producer.send(last).await.unwrap().partition, Partition(3));
+}
+
+/// Runs on time that stands still while anything is busy. What is busy for ever would hang: then the test fails instead.
+fn in_a_moment(work: impl Future<Output = ()> + Send + 'static) {
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        runtime.unwrap().block_on(work);
+        done.send(()).unwrap();
+    });
+    ended.recv_timeout(Duration::from_secs(60)).expect("it ends, and is not busy for ever");
+}
+
+#[test]
+fn a_producer_with_nothing_to_do_sleeps_whatever_its_age() {
+    in_a_moment(async {
+        let network = Network::new(6);
+        let kafka = Kafka::builder().topic("rests", 1).start_on(&network).unwrap();
+        let wall = network.clone();
+        let client = Client::builder(kafka.bootstrap())
+            .connector(network.connector("here"))
+            .wall_clock(move || wall.wall())
+            .metadata_max_age(Duration::from_secs(10));
+        let producer = client.connect().await.unwrap().producer().build().await.unwrap();
+        // It knows no topic yet; then the cluster cannot be reached when its view is old.
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let record = || Record::to("rests").unwrap().value("x");
+        producer.send(record()).await.unwrap();
+        network.block("here", "kafka-1");
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        network.unblock("here", "kafka-1");
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        producer.send(record()).await.unwrap();
+    });
 }
 
 /// Sends a request and gives the body of its answer, of a version without tagged fields.

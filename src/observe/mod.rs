@@ -18,6 +18,7 @@
 mod memory;
 mod trace;
 
+#[cfg(feature = "kafka")]
 use std::fmt;
 use std::sync::Arc;
 
@@ -50,9 +51,11 @@ impl<M: Metrics + ?Sized> Metrics for Arc<M> {
 }
 
 /// Where a client's figures go; nowhere by default.
+#[cfg(feature = "kafka")]
 #[derive(Clone, Default)]
 pub(crate) struct Sink(Option<Arc<dyn Metrics>>);
 
+#[cfg(feature = "kafka")]
 impl Sink {
     pub(crate) fn new(metrics: impl Metrics) -> Self {
         Self(Some(Arc::new(metrics)))
@@ -63,6 +66,7 @@ impl Sink {
     }
 }
 
+#[cfg(feature = "kafka")]
 impl fmt::Debug for Sink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_some() { "given" } else { "none" })

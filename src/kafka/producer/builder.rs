@@ -111,7 +111,7 @@ impl ProducerBuilder {
             linger: Duration::from_millis(5),
             batch_size: 128 << 10,
             max_request_size: 1 << 20,
-            buffer_memory: 32 << 20,
+            buffer_memory: 16 << 20,
             max_block: Duration::from_secs(60),
             compression: Compression::None,
             level: None,
@@ -152,15 +152,16 @@ impl ProducerBuilder {
         self
     }
 
-    /// All records that are not acknowledged, in bytes. Default 32 MiB, at least the maximum request size. Memory: at
-    /// worst twice this, as buffers grow by doubling, an eighth for buffers that wait to be used again, and once more while
+    /// All records that are not acknowledged, in bytes. Default 16 MiB (0.1 s of a gigabit link), at least the maximum
+    /// request size; more helps where brokers are far away. Memory: at worst twice this, as buffers grow by doubling, an eighth for buffers that wait to be used again, and once more while
     /// everything is compressed or written to the sockets at once.
     pub fn buffer_memory(mut self, bytes: usize) -> Self {
         self.buffer_memory = bytes;
         self
     }
 
-    /// How long [`enqueue`](Producer::enqueue) waits for room in the buffer. Default 60 s.
+    /// How long [`enqueue`](Producer::enqueue) waits for room in the buffer, and at most 5 s of it for a topic that is new to
+    /// it and the request that asks for it. Default 60 s.
     pub fn max_block(mut self, wait: Duration) -> Self {
         self.max_block = wait;
         self

@@ -155,7 +155,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             let expired = machine.poll_expired(now.into_std());
             let plan = machine.poll_sendings(now.into_std());
             stale.extend(machine.leaderless());
-            if now >= refresh_at {
+            if refresh.is_none() && now >= refresh_at {
+                refresh_at = now + age;
                 stale.extend(machine.topics().cloned());
             }
             let ended = machine.is_closed() && machine.is_idle();
@@ -175,13 +176,14 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             calls.push(send(&shared, node, turn, sendings));
         }
         if refresh.is_none() && !stale.is_empty() {
-            refresh_at = now + age;
             refresh = Some(Box::pin(ask(&shared, std::mem::take(&mut stale))));
         }
         if identity.is_none() && needs_identity {
             identity = Some(Box::pin(init_producer_id(&shared.client)));
         }
-        let sleep_until = timeout.map_or(refresh_at, |at| Instant::from_std(at).min(refresh_at));
+        // A question on its way wakes the driver by itself.
+        let aged = if refresh.is_some() { now + age } else { refresh_at };
+        let sleep_until = timeout.map_or(aged, |at| Instant::from_std(at).min(aged));
         // In one order always, so that a run can be repeated; what is seldom stands first, so that it never starves.
         let event = tokio::select! {
             biased;

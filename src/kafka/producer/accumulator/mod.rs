@@ -374,6 +374,7 @@ impl Accumulator {
                 let completion = Arc::clone(batch.completion());
                 return Ok(Append::Done { completion, index, wake: false });
             }
+            queue.last_size = batch.size;
             queue.ready.extend(queue.open.take());
             topic.partitioner.handle_closed(partition, self.settings.batch_size);
         }
@@ -386,7 +387,8 @@ impl Accumulator {
                 self.spare_bytes -= bytes;
                 builder
             }
-            None => self.settings.builder(max_bytes),
+            // Room for a batch like the one before, so that it need not grow.
+            None => self.settings.builder(max_bytes, queue.last_size),
         };
         let promise = Promise::new(queue.topic.clone(), queue.partition);
         let deadline = now + self.settings.delivery_timeout;
@@ -817,8 +819,9 @@ fn choose(
 }
 
 impl Settings {
-    fn builder(&self, max_bytes: usize) -> BatchBuilder {
+    fn builder(&self, max_bytes: usize, initial_capacity: usize) -> BatchBuilder {
         BatchBuilder::new(BatchOptions {
+            initial_capacity,
             compression: self.compression,
             level: self.level,
             max_bytes,

@@ -64,6 +64,8 @@ pub(super) struct Queue {
     pub(super) timer: Option<Instant>,
     /// Records given so far.
     pub(super) given: u64,
+    /// What the last batch took.
+    pub(super) last_size: usize,
     sequences: Sequences,
     flying: VecDeque<Flight>,
     /// The leader took a batch under the current epoch.
@@ -94,6 +96,7 @@ impl Queue {
             lingering: false,
             timer: None,
             given: 0,
+            last_size: 0,
             sequences,
             flying: VecDeque::new(),
             proven: false,
@@ -157,7 +160,14 @@ impl Queue {
 
     /// Takes the first batch, on its way from now on. Only after [`may_leave`](Self::may_leave).
     pub(super) fn take(&mut self) -> Option<Batch> {
-        let mut batch = self.ready.pop_front().or_else(|| self.open.take())?;
+        let mut batch = match self.ready.pop_front() {
+            Some(batch) => batch,
+            None => {
+                let batch = self.open.take()?;
+                self.last_size = batch.size;
+                batch
+            }
+        };
         let stamp = match batch.stamp {
             Some(stamp) => stamp,
             None => *batch.stamp.insert(self.sequences.assign(batch.records)?),
