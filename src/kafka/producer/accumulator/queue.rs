@@ -46,6 +46,9 @@ pub(super) struct Landed {
 /// How many batches of a partition a broker recognises when they come again: no more may be in flight.
 pub(super) const MAX_FLYING: usize = 5;
 
+/// So often a batch follows its leader at once.
+const AT_ONCE: u32 = 4;
+
 #[derive(Debug)]
 pub(super) struct Queue {
     pub(super) topic: Topic,
@@ -131,8 +134,10 @@ impl Queue {
             self.leader = leader;
             self.proven = false;
             self.listed = None;
-            // The pause was for the old one (KIP-951).
-            self.not_before = None;
+            // The pause was for the old one (KIP-951); where leaders come and go, it holds.
+            if self.ready.front().is_none_or(|b| b.attempts < AT_ONCE) {
+                self.not_before = None;
+            }
         }
         changed
     }

@@ -462,6 +462,24 @@ fn a_batch_whose_leader_went_after_the_append_is_ambiguous_and_its_numbers_are_n
 }
 
 #[test]
+fn a_batch_follows_its_leader_at_once_but_not_for_ever() {
+    let mut bed = Bed::new(settings());
+    bed.put(0, "x");
+    for attempt in 1..8 {
+        let mut requests = bed.requests();
+        assert_eq!(!requests.is_empty(), attempt <= 4, "attempt {attempt}");
+        if requests.is_empty() {
+            bed.wait(1500);
+            requests = bed.requests();
+        }
+        let sending = requests.remove(0).remove(0);
+        bed.answer(sending, refused(code::NOT_LEADER));
+        assert!(bed.requests().is_empty(), "the old leader gets a pause");
+        bed.machine.handle_topic(&topic(), [Some(NodeId(attempt + 1)); 4].into_iter(), bed.now);
+    }
+}
+
+#[test]
 fn pauses_grow_and_spread() {
     let settings = settings();
     let pauses: Vec<_> = (1..9).map(|n| settings.pause(n, 0)).collect();
