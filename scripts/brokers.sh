@@ -56,7 +56,9 @@ stop() { # stop DIR: asks, waits 20 s, insists
   gone "$1" 200 || { say "$1 did not stop in 20 s, killing it"; kill -9 "$p" || true; gone "$1" 50; }
 }
 await() { # await DIR TEXT: until its log has the text
-  local i; for ((i = 0; i < WAIT * 10; i++)); do grep -q "$2" "$1/log" 2>/dev/null && return; alive "$1" || break; sleep 0.1; done
+  local i; for ((i = 0; i < WAIT * 10; i++)); do grep -q "$2" "$1/log" 2>/dev/null && return
+    # A process that is about to become another program has no folder for a moment: gone is who is gone twice.
+    alive "$1" || { sleep 0.5; alive "$1" || break; }; sleep 0.1; done
   grep -m 8 -iE "error|exception" "$1/log" >&2 || tail -25 "$1/log" >&2; die "$1 did not come up in $((i / 10)) of $WAIT s, see its log"
 }
 
