@@ -13,7 +13,6 @@ mod foreign;
 
 use std::any::Any;
 use std::collections::BTreeSet;
-use std::process::Command;
 
 use common::unique;
 use foreign::{Client, On, Program, until};
@@ -211,17 +210,12 @@ fn the_java_console_consumer_reads_what_muslin_wrote_with_every_codec() {
     for codec in CODECS {
         let topic = unique("console");
         write(&common::kafka(), &topic, codec, &records);
-        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/brokers.sh"));
-        command.args(["kafka", "org.apache.kafka.tools.consumer.ConsoleConsumer", "--from-beginning"]);
-        command.args(["--bootstrap-server", &common::kafka(), "--topic", &topic]);
-        command.args(["--max-messages", &records.len().to_string(), "--timeout-ms", "30000"]);
-        for print in ["timestamp", "partition", "offset", "headers", "key", "value"] {
-            command.args(["--formatter-property", &format!("print.{print}=true")]);
-        }
-        command.args(["--formatter-property", "null.literal=NULL"]);
-        let out = common::run_within(&mut command, "", 2 * foreign::LIMIT);
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        let printed = String::from_utf8(out.stdout).unwrap();
+        let print = ["timestamp", "partition", "offset", "headers", "key", "value"];
+        let print = print.map(|what| format!("print.{what}=true"));
+        let mut args = vec!["--formatter-property", "null.literal=NULL"];
+        args.extend(print.iter().flat_map(|property| ["--formatter-property", property]));
+        let printed =
+            common::console_consumer(&common::kafka(), &topic, records.len(), &args, 2 * foreign::LIMIT);
         let shown = |v: &Value| v.as_str().unwrap_or("NULL").to_owned();
         let mut lines = printed.lines();
         for (n, r) in records.iter().enumerate() {

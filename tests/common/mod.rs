@@ -71,6 +71,32 @@ pub fn python(script: &str) -> Command {
     command
 }
 
+/// What `scripts/brokers.sh` prints.
+pub fn brokers_sh(args: &[&str]) -> String {
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scripts/brokers.sh");
+    let out = Command::new(script).args(args).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "brokers.sh {args:?} ended with {}: {said}", out.status);
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// What Java's console consumer prints of a topic's first `count` records.
+pub fn console_consumer(
+    bootstrap: &str,
+    topic: &str,
+    count: usize,
+    args: &[&str],
+    limit: Duration,
+) -> String {
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/brokers.sh"));
+    command.args(["kafka", "org.apache.kafka.tools.consumer.ConsoleConsumer", "--from-beginning"]);
+    command.args(["--bootstrap-server", bootstrap, "--topic", topic, "--timeout-ms", "30000"]);
+    command.args(["--max-messages", &count.to_string()]).args(args);
+    let out = run_within(&mut command, "", limit);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).unwrap()
+}
+
 /// Runs `command` with `input` on its standard input and waits for it, at most `limit`; then it is killed and the test fails.
 pub fn run_within(command: &mut Command, input: &str, limit: Duration) -> Output {
     let what = format!("{command:?}");
