@@ -354,6 +354,17 @@ impl Inner {
         OwnLane { inner: Arc::clone(self), lane: Lane(self.lanes.fetch_add(1, Ordering::Relaxed)) }
     }
 
+    /// The brokers, those first that this client is connected to: one that stayed silent lost its connection.
+    pub(crate) fn brokers_to_ask(&self) -> Vec<NodeId> {
+        let mut nodes: Vec<NodeId> = self.cluster().nodes().map(|(node, _)| node).collect();
+        let slots = lock(&self.slots);
+        nodes.sort_by_cached_key(|node| {
+            let state = slots.get(&(*node, Lane::SHARED)).and_then(|slot| slot.link.try_lock().ok());
+            !state.is_some_and(|state| state.open.as_ref().is_some_and(|link| link.is_open()))
+        });
+        nodes
+    }
+
     async fn link_on(&self, node: NodeId, lane: Lane) -> Result<Arc<Link>> {
         let began = Instant::now();
         self.check_open()?;

@@ -130,18 +130,25 @@ impl Inner {
             Coordinated::Group => format!("group {name}"),
             Coordinated::Transaction => format!("transactional id {name}"),
         };
-        let nodes: Vec<NodeId> = self.cluster().nodes().map(|(node, _)| node).collect();
+        // A broker that stays silent must not hold up the question for as long as a request may take: often it is the
+        // coordinator that was.
+        let limit = self.settings.connect_timeout;
         let mut last = None;
-        for node in nodes {
+        for node in self.brokers_to_ask() {
             let answer = async {
                 let link = self.link(node).await?;
-                link.call(FindCoordinatorRequest::default().with_key(text(name)).with_key_type(of as i8))
-                    .await
+                let request = FindCoordinatorRequest::default().with_key(text(name)).with_key_type(of as i8);
+                link.call_within(request, limit).await
             };
-            let answer = match answer.await {
-                Ok(answer) => answer,
-                Err(e) => {
+            let answer = match tokio::time::timeout(limit, answer).await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(e)) => {
                     last = Some(e);
+                    continue;
+                }
+                Err(_) => {
+                    let e = format!("{what}: broker {node} did not name its coordinator within {limit:?}");
+                    last = Some(Error::new(ErrorKind::Timeout, e));
                     continue;
                 }
             };
@@ -160,7 +167,11 @@ impl Inner {
             }
             return Ok(found);
         }
-        Err(last.unwrap_or_else(|| Error::new(ErrorKind::Unavailable, "no Kafka broker is known")))
+        // A question does nothing: what it was asked for is not in doubt where its answer is lost.
+        Err(match last {
+            Some(e) => Error::new(e.kind(), e.report()).retryable(e.is_retryable()),
+            None => Error::new(ErrorKind::Unavailable, "no Kafka broker is known"),
+        })
     }
 
     /// The committed offsets of a group; partitions without one are absent.

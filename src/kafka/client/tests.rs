@@ -79,3 +79,29 @@ async fn the_broker_that_leads_no_more_names_the_one_that_does_and_the_view_has_
     assert_eq!(written.responses[0].partition_responses[0].error_code, 0);
     assert_eq!(inner.learn_leaders(&written), [], "an answer without refusals teaches nothing");
 }
+
+#[cfg(feature = "embedded")]
+#[tokio::test]
+async fn a_broker_that_gave_no_answer_is_the_last_to_be_asked_who_coordinates_and_leaves_nothing_in_doubt() {
+    use crate::embedded::Kafka;
+    use crate::embedded::faults::{Action, Rule};
+    use crate::kafka::group::Coordinated;
+
+    let kafka = Kafka::builder().brokers(3).start().await.unwrap();
+    let client = Client::builder(kafka.bootstrap()).connect().await.unwrap();
+    let inner = &client.inner;
+    let silent = NodeId(1);
+    inner.link(silent).await.unwrap();
+    let rule = || Rule::new("FindCoordinator", Action::DropRequest).unwrap();
+    kafka.faults(|faults| faults.add(rule().broker(silent))).unwrap();
+    for n in 0..10 {
+        inner.find_coordinator(Coordinated::Transaction, &format!("id-{n}")).await.unwrap();
+    }
+    let met = kafka.faults(|faults| faults.count());
+    assert!(met <= 1, "the broker was asked {met} times");
+
+    kafka.faults(|faults| faults.add(rule())).unwrap();
+    let e = inner.find_coordinator(Coordinated::Group, "g").await.unwrap_err();
+    assert!(e.is_retryable() && !e.is_ambiguous(), "{}", e.report());
+    assert!(e.report().contains("FindCoordinator"), "{}", e.report());
+}
