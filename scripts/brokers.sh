@@ -17,24 +17,27 @@
 #   rabbitmq-cluster    3    RabbitMQ of Debian 13, or RABBITMQ_CLUSTER_SUITE +50 +60 +70
 #   rabbitmq4           1    RabbitMQ of Debian 13 (4.0)                      +80
 #   rabbitmq-next       1    RabbitMQ of Debian unstable (4.3 or later)       +90
+#   kafka-v1            1    as kafka, with transaction.version 0             +100
 # A Kafka node: +0 PLAINTEXT +1 SSL +2 MTLS +3 SASL_SSL +4 SASL_PLAINTEXT +5 PROXIED (plain, advertises +6: put a proxy there) +9 controller.
 # A RabbitMQ node: +0 AMQP +1 AMQPS (client certificate optional) +2 HTTP +3..8 Erlang +9 epmd (of node 1).
-# Env: BROKERS_HOME, BROKERS_PORTS, BROKERS_WAIT (90 s), KAFKA_VERSION, KAFKA_JVM, KAFKA_LIBS (a folder of jars: then no Maven).
+# Env: BROKERS_HOME, BROKERS_PORTS, BROKERS_WAIT (90 s), KAFKA_VERSION, KAFKA_JVM, KAFKA_LIBS (a folder of jars: then no Maven),
+#      KAFKA_V1_LEVEL (0; 1 is the same protocol).
 # Needs bash, openssl, flock; Java 17+ and Maven for Kafka; apt-get and dpkg-deb on Debian for RabbitMQ. Not root.
 set -euo pipefail
 KAFKA_VERSION=${KAFKA_VERSION:-4.3.1} LOG4J_VERSION=2.25.4
 HOME_DIR=${BROKERS_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/muslin/brokers} PORTS=${BROKERS_PORTS:-20000} WAIT=${BROKERS_WAIT:-90}
 KAFKA_JVM=${KAFKA_JVM:--Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1}   # C1 only: boots in half the time
-NAMES="kafka kafka-cluster rabbitmq rabbitmq-cluster rabbitmq4 rabbitmq-next"
+NAMES="kafka kafka-cluster rabbitmq rabbitmq-cluster rabbitmq4 rabbitmq-next kafka-v1"
 USER_NAME=alice PASSWORD=alice-secret ADMIN=admin ADMIN_PASSWORD=admin-secret TLS=$HOME_DIR/tls
 say() { echo "brokers.sh: $*" >&2; }
 die() { say "$@"; exit 1; }
 need() { local c; for c in "$@"; do command -v "$c" >/dev/null || die "needs '$c': ${HINT:-install it and try again}"; done; }
 
 select_name() { # sets NAME KIND NODES BASE SUITE VAR
-  NAME=$1 NODES=1 SUITE=
+  NAME=$1 NODES=1 SUITE= FEATURES=()
   case $NAME in
     kafka)            KIND=kafka  BASE=$PORTS VAR=KAFKA ;;
+    kafka-v1)         KIND=kafka  BASE=$((PORTS + 100)) VAR=KAFKA_V1 FEATURES=(--feature "transaction.version=${KAFKA_V1_LEVEL:-0}") ;;
     kafka-cluster)    KIND=kafka  BASE=$((PORTS + 10)) NODES=3 VAR=KAFKA_CLUSTER ;;
     rabbitmq)         KIND=rabbit BASE=$((PORTS + 40)) SUITE=bookworm VAR=RABBITMQ ;;
     rabbitmq-cluster) KIND=rabbit BASE=$((PORTS + 50)) SUITE=${RABBITMQ_CLUSTER_SUITE:-trixie} NODES=3 VAR=RABBITMQ_CLUSTER ;;
@@ -138,7 +141,7 @@ kafka_start() { # kafka_start NODE
     for m in SCRAM-SHA-256 SCRAM-SHA-512; do
       scram+=(--add-scram "$m=[name=$USER_NAME,password=$PASSWORD]" --add-scram "$m=[name=$ADMIN,password=$ADMIN_PASSWORD]"); done
     java -XX:TieredStopAtLevel=1 -Dlog4j2.level=error -cp "$LIBS/*" kafka.tools.StorageTool format -c "$d/server.properties" \
-      -t brokerstestcluster000g --initial-controllers "${voters#,}" "${scram[@]}" >"$d/format.log" 2>&1 &&
+      -t brokerstestcluster000g --initial-controllers "${voters#,}" "${scram[@]}" "${FEATURES[@]}" >"$d/format.log" 2>&1 &&
       touch "$d/.formatted" || { cat "$d/format.log" >&2; die "Kafka could not format $d/data"; }
   fi
   launch "$d" java $KAFKA_JVM -Dlog4j2.configurationFile=log4j2.properties -cp "$LIBS/*" kafka.Kafka server.properties
@@ -237,7 +240,7 @@ node() {
 }
 locked() { need flock; mkdir -p "$HOME_DIR"; exec 9>"$HOME_DIR/lock"; flock -w 600 9 || die "another one holds $HOME_DIR/lock"; }
 
-cmd=${1:-}; [ -n "$cmd" ] && shift || { sed -n '2,23p' "$0" | sed 's/^# \?//'; exit 2; }
+cmd=${1:-}; [ -n "$cmd" ] && shift || { sed -n '2,25p' "$0" | sed 's/^# \?//'; exit 2; }
 case $cmd in
   up)   [ $# -gt 0 ] || die "up what? $NAMES"; locked; for n in "$@"; do select_name "$n"; up; exports; done; common ;;
   down) locked; for n in ${*:-$(running)}; do select_name "$n"; down; done ;;
