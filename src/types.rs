@@ -1,6 +1,6 @@
 //! The field's nouns as types, so that an offset is never taken for a delivery tag.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::fmt;
 use std::sync::Arc;
 
@@ -141,6 +141,20 @@ impl Topic {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<Topic> for Cow<'_, Topic> {
+    #[inline]
+    fn from(topic: Topic) -> Self {
+        Cow::Owned(topic)
+    }
+}
+
+impl<'a> From<&'a Topic> for Cow<'a, Topic> {
+    #[inline]
+    fn from(topic: &'a Topic) -> Self {
+        Cow::Borrowed(topic)
     }
 }
 

@@ -22,7 +22,7 @@ struct Order {
 }
 
 /// An event between the bad ones, and each kind of bad one.
-fn records(topic: &Topic, event_type: &str) -> Vec<Record> {
+fn records(topic: &Topic, event_type: &str) -> Vec<Record<'static>> {
     let good = |number: u64| {
         format!(
             r#"{{"event_id":"e{number}","event_type":"{event_type}","occurred_at":"2026-01-02T03:04:05+00:00","data":{{"number":{number}}},"more":1}}"#

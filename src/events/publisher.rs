@@ -118,7 +118,7 @@ impl Publish {
     }
 
     /// The record, and the event's id.
-    fn into_record(self) -> Result<(String, Record)> {
+    fn into_record(self) -> Result<(String, Record<'static>)> {
         let id = self.id.unwrap_or_else(|| Uuid::now_v7().to_string());
         let occurred_at = match self.occurred_at {
             Some(time) => time,

@@ -5,7 +5,6 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
 
 use crate::Timestamp;
 use crate::random::{STEP, mix};
@@ -52,21 +51,31 @@ impl Nature {
         self.seeded
     }
 
-    /// The time of day.
+    /// The time of day for a record: on Linux as the kernel's last tick left it, which is up to 10 ms behind and costs a
+    /// fifth of a reading to the nanosecond.
+    #[inline]
     pub(crate) fn wall(&self) -> Timestamp {
-        match &self.clock {
-            Some(read) => read(),
-            None => {
-                let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-                Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-            }
-        }
+        self.clock.as_ref().map_or_else(tick, |read| read())
     }
 
     /// A random number.
     pub(crate) fn draw(&self) -> u64 {
         mix(self.drawn.fetch_add(STEP, Ordering::Relaxed))
     }
+}
+
+#[cfg(target_os = "linux")]
+#[inline]
+fn tick() -> Timestamp {
+    let since = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
+    Timestamp(since.tv_sec.saturating_mul(1000).saturating_add(since.tv_nsec / 1_000_000))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn tick() -> Timestamp {
+    let since =
+        std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 #[cfg(test)]

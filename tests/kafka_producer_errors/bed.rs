@@ -122,7 +122,7 @@ fn number(value: &[u8]) -> usize {
 }
 
 /// The n-th record: its number and a filling, so that [`BATCH`] of them make a batch.
-pub fn record(n: usize) -> Record {
+pub fn record(n: usize) -> Record<'static> {
     Record::to_topic(topic()).partition(Partition(0)).key("k").value(format!("{n} {}", "x".repeat(300)))
 }
 

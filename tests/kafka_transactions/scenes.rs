@@ -11,7 +11,7 @@ use muslin::{ErrorKind, Offset, Partition, Topic};
 pub const PARTITIONS: i32 = 2;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn record(topic: &Topic, n: u32) -> Record {
+fn record(topic: &Topic, n: u32) -> Record<'static> {
     Record::to_topic(topic.clone()).partition((n % 2) as i32).value(n.to_string())
 }
 

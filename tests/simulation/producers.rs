@@ -146,7 +146,7 @@ impl Line {
         Some((producer, largest))
     }
 
-    fn draw(&mut self, id: &str, keys: u64, largest: usize) -> Record {
+    fn draw(&mut self, id: &str, keys: u64, largest: usize) -> Record<'static> {
         let random = &mut self.random;
         let size = match random.range(0, 99) {
             0..=69 => random.range(0, 150),

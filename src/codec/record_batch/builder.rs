@@ -83,11 +83,12 @@ impl Default for BatchOptions {
 
 /// Collects records into one batch at a time.
 ///
-/// The buffer is used again as soon as the batches that were handed out are dropped; until then a new one is taken.
+/// The buffer is used again as soon as the batches that were handed out are dropped, or given back by
+/// [`recycle`](Self::recycle), which is cheaper; until then a new one is taken.
 #[derive(Debug)]
 pub struct BatchBuilder {
     options: BatchOptions,
-    /// A header's room and the records, and behind [`Self::end`] zeros that are not used yet: records are written
+    /// A header's room and the records, and behind [`Self::end`] bytes that are not used yet: records are written
     /// into bytes that are there, by slices that stay in registers, not appended one part at a time.
     buf: BytesMut,
     /// Where the records in `buf` end; 0 when there are none.
@@ -287,6 +288,21 @@ impl BatchBuilder {
         self.max_timestamp = Timestamp::NONE.0;
     }
 
+    /// Takes the memory of a finished batch for the next one, where `batch` is the only handle on it. Its bytes need not be
+    /// made ready again.
+    pub fn recycle(&mut self, batch: Bytes) {
+        let plain = self.options.compression == Compression::None;
+        if plain && !self.is_empty() {
+            return;
+        }
+        let mine = if plain { &mut self.buf } else { &mut self.packed };
+        // What is left here may be the other end of the same memory.
+        *mine = BytesMut::new();
+        if let Ok(memory) = batch.try_into_mut() {
+            *mine = memory;
+        }
+    }
+
     /// Closes the batch: compresses, fills in the header and the checksum, and hands the bytes out. The builder is
     /// empty after it.
     ///
@@ -457,9 +473,17 @@ impl BatchBuilder {
     #[inline(never)]
     fn begin(&mut self, timestamp: Timestamp) {
         let expected = self.options.initial_capacity.max(self.last_size).min(self.options.max_bytes);
-        self.buf.clear();
-        self.buf.reserve(expected.max(layout::HEADER_LEN) + SLACK);
-        self.buf.resize(layout::HEADER_LEN, 0);
+        let expected = expected.max(layout::HEADER_LEN) + SLACK;
+        if self.buf.capacity() < expected {
+            self.buf.clear();
+            if !self.buf.try_reclaim(expected) {
+                self.buf = self.memory(expected);
+            }
+        }
+        // Bytes of a batch before serve as well: all are written over.
+        if self.buf.len() < layout::HEADER_LEN {
+            self.buf.resize(layout::HEADER_LEN, 0);
+        }
         self.end = layout::HEADER_LEN;
         self.base_timestamp = self.base_for(timestamp);
     }
@@ -470,10 +494,17 @@ impl BatchBuilder {
     fn grow(&mut self, taken: usize) {
         let needed = self.end + taken;
         if needed > self.buf.capacity() {
-            self.buf.truncate(self.end);
-            self.buf.reserve(taken);
+            let mut more = self.memory(needed);
+            more.extend_from_slice(self.buf.get(..self.end).unwrap_or_default());
+            self.buf = more;
         }
         self.buf.resize(needed.max((self.end + GROWTH).min(self.buf.capacity())), 0);
+    }
+
+    /// Memory of one of few sizes, so that what one batch gives back serves the next: powers of two, and the batch's most.
+    fn memory(&self, needed: usize) -> BytesMut {
+        let most = self.options.max_bytes.saturating_add(SLACK);
+        BytesMut::with_capacity(needed.next_power_of_two().min(most).max(needed))
     }
 
     /// Why there was no plan.

@@ -516,6 +516,32 @@ fn the_buffer_is_used_again_once_its_batch_is_dropped() {
 }
 
 #[test]
+fn a_batch_that_is_given_back_is_written_over_unless_it_is_held() {
+    let mut b = builder();
+    let mut build = |back: Option<Bytes>, value: &[u8]| {
+        if let Some(back) = back {
+            b.recycle(back);
+        }
+        b.push(Timestamp(1), Some(b"key"), Some(value), []).unwrap();
+        b.finish().unwrap()
+    };
+    let first = build(None, &[7; 500]);
+    let place = first.as_ptr();
+    let second = build(Some(first), &[8; 500]);
+    assert_eq!(second.as_ptr(), place);
+    let copy = second.to_vec();
+    let third = build(Some(second.clone()), &[9; 500]);
+    assert_ne!(third.as_ptr(), place);
+    assert_eq!(second, copy);
+    // Records that stand in the builder are not lost by what is given back.
+    b.push(Timestamp(1), None, Some(b"here"), []).unwrap();
+    b.recycle(third);
+    let view = BatchView::parse(b.finish().unwrap()).unwrap();
+    let records = view.records(1000).unwrap();
+    assert_eq!(records.iter().next().unwrap().unwrap().value(), Some(&b"here"[..]));
+}
+
+#[test]
 fn the_producer_may_be_said_after_the_records_and_again_after_the_batch() {
     let stamped = BatchOptions {
         producer_id: ProducerId(7),

@@ -65,7 +65,7 @@ pub(super) struct Traces(Option<Arc<dyn Fn() -> Option<TraceParent> + Send + Syn
 impl Traces {
     /// Adds the header, where it is asked for and not there.
     #[inline]
-    pub(super) fn stamp(&self, record: &mut Record) {
+    pub(super) fn stamp(&self, record: &mut Record<'_>) {
         if let Some(current) = &self.0
             && !record.headers.iter().any(|(name, _)| name == TraceParent::HEADER)
             && let Some(parent) = current()
@@ -111,7 +111,7 @@ impl ProducerBuilder {
             linger: Duration::from_millis(5),
             batch_size: 128 << 10,
             max_request_size: 1 << 20,
-            buffer_memory: 16 << 20,
+            buffer_memory: 8 << 20,
             max_block: Duration::from_secs(60),
             compression: Compression::None,
             level: None,
@@ -152,9 +152,12 @@ impl ProducerBuilder {
         self
     }
 
-    /// All records that are not acknowledged, in bytes. Default 16 MiB (0.1 s of a gigabit link), at least the maximum
-    /// request size; more helps where brokers are far away. Memory: at worst twice this, as buffers grow by doubling, an eighth for buffers that wait to be used again, and once more while
-    /// everything is compressed or written to the sockets at once.
+    /// All records that are not acknowledged, in bytes. Default 8 MiB (67 ms of a gigabit link), at least the maximum
+    /// request size; more helps where brokers are far away, or where batches of hundreds of partitions are to be full.
+    ///
+    /// Memory: buffers that wait to be used again count with the records. At worst twice this, as buffers have few
+    /// sizes, and with compression once more where everything is compressed at once. It is kept until the producer is
+    /// dropped.
     pub fn buffer_memory(mut self, bytes: usize) -> Self {
         self.buffer_memory = bytes;
         self

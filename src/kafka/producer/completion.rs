@@ -8,6 +8,7 @@
 //! ```
 
 use std::future::Future;
+use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Waker};
@@ -45,8 +46,8 @@ pub(crate) struct Completion {
     wakers: Mutex<Vec<Waker>>,
 }
 
-/// The place of one that waits among the wakers.
-type Place = Option<usize>;
+/// The place of one that waits among the wakers, counted from 1; small, as every record has one.
+type Place = Option<NonZeroU32>;
 
 impl Completion {
     pub(crate) fn topic(&self) -> &Topic {
@@ -63,11 +64,11 @@ impl Completion {
         if let Some(outcome) = self.outcome.get() {
             return Poll::Ready(outcome);
         }
-        match place.and_then(|at| wakers.get_mut(at)) {
+        match place.and_then(|at| wakers.get_mut(at.get() as usize - 1)) {
             Some(waker) => waker.clone_from(cx.waker()),
             None => {
-                *place = Some(wakers.len());
                 wakers.push(cx.waker().clone());
+                *place = u32::try_from(wakers.len()).ok().and_then(NonZeroU32::new);
             }
         }
         Poll::Pending
@@ -199,7 +200,6 @@ impl Future for Queued {
                 Poll::Ready(Outcome::Told(Err(e))) => return Poll::Ready(Err(e.duplicate())),
                 Poll::Ready(Outcome::Told(Ok(written))) => {
                     return Poll::Ready(Ok(Placed {
-                        topic: this.completion.topic.clone(),
                         partition: this.completion.partition,
                         // A duplicate of long ago is acknowledged without its offset.
                         offset: if written.base_offset.0 < 0 {

@@ -30,7 +30,7 @@ use tokio::time::Instant;
 pub use builder::{Acks, ProducerBuilder};
 pub use completion::Queued;
 pub use partitioner::{Partitioner, Partitioning};
-pub use record::Record;
+pub use record::{Payload, Record};
 pub use transaction::{
     GroupMetadata, Transaction, TransactionEnd, TransactionalProducer, TransactionalProducerBuilder,
 };
@@ -41,11 +41,9 @@ use self::sender::Shared;
 use super::client::{TOPIC_CREATE_WAIT, lock};
 use crate::{Error, ErrorKind, Offset, Partition, Result, Timestamp, Topic};
 
-/// Where a record was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a record was written in its topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placed {
-    /// The topic.
-    pub topic: Topic,
     /// The partition.
     pub partition: Partition,
     /// The record's offset; `-1` in the rare case that the broker recognised a retry of a batch so old that it no
@@ -131,7 +129,7 @@ impl Producer {
     /// - [`ErrorKind::TooLarge`]: the record is over the maximum request size; the message names topic and sizes.
     /// - [`ErrorKind::Full`]: the buffer stayed full for `max_block`.
     /// - [`ErrorKind::Closed`]: the producer was closed.
-    pub async fn enqueue(&self, mut record: Record) -> Result<Queued> {
+    pub async fn enqueue(&self, mut record: Record<'_>) -> Result<Queued> {
         self.handle.traces.stamp(&mut record);
         let shared = &*self.handle.shared;
         let timestamp = record.timestamp.unwrap_or_else(|| shared.client.inner.nature.wall());
@@ -140,18 +138,18 @@ impl Producer {
             match self.try_append(&record, timestamp, false) {
                 Ok(Tried::Done(queued)) => return Ok(queued),
                 Ok(Tried::Full) => return self.wait_for_room(&record, timestamp).await,
-                Ok(Tried::UnknownTopic) => self.look_up(&record.topic).await?,
+                Ok(Tried::UnknownTopic) => self.look_up(record.topic()).await?,
                 // The topic may have grown.
                 Err(e) if e.kind() == ErrorKind::NotFound && !asked => {
                     asked = true;
-                    self.look_again(&record.topic).await;
+                    self.look_again(record.topic()).await;
                 }
                 Err(e) => return Err(e),
             }
         }
     }
 
-    fn try_append(&self, record: &Record, timestamp: Timestamp, in_turn: bool) -> Result<Tried> {
+    fn try_append(&self, record: &Record<'_>, timestamp: Timestamp, in_turn: bool) -> Result<Tried> {
         let shared = &*self.handle.shared;
         let nature = &shared.client.inner.nature;
         let appended = lock(&shared.accumulator).append(
@@ -203,7 +201,7 @@ impl Producer {
 
     /// Those that wait do it in the order in which they came.
     #[cold]
-    async fn wait_for_room(&self, record: &Record, timestamp: Timestamp) -> Result<Queued> {
+    async fn wait_for_room(&self, record: &Record<'_>, timestamp: Timestamp) -> Result<Queued> {
         let shared = &*self.handle.shared;
         let _waiting = Waiting::new(shared);
         let waited = async {
@@ -215,7 +213,7 @@ impl Producer {
                         let _hurry = Hurry::new(shared);
                         shared.room.notified().await;
                     }
-                    Tried::UnknownTopic => self.look_up(&record.topic).await?,
+                    Tried::UnknownTopic => self.look_up(record.topic()).await?,
                 }
             }
         };
@@ -226,7 +224,9 @@ impl Producer {
                 format!(
                     "the producer's buffer of {} bytes stayed full for {:?} (buffer_memory, max_block); the record for \
                      topic {} was not sent",
-                    self.handle.buffer_memory, self.handle.max_block, record.topic
+                    self.handle.buffer_memory,
+                    self.handle.max_block,
+                    record.topic()
                 ),
             )),
         }
@@ -238,7 +238,7 @@ impl Producer {
     ///
     /// # Errors
     /// As `enqueue`; then [`ErrorKind::Timeout`] after the delivery timeout, or what the broker refused it for.
-    pub async fn send(&self, record: Record) -> Result<Placed> {
+    pub async fn send(&self, record: Record<'_>) -> Result<Placed> {
         self.enqueue(record).await?.await
     }
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use muslin::Result;
 use muslin::events::{Publish, Publisher};
 use muslin::kafka::{Placed, Queued};
+use muslin::{Result, Topic};
 use serde::Serialize;
 
 use super::sending::{GivenId, Sending, Source, send_all};
@@ -20,6 +20,7 @@ const CLOSE: Duration = Duration::from_secs(5);
 struct Events {
     publisher: Publisher,
     event_type: String,
+    topic: Topic,
     key: Option<String>,
     id: GivenId,
     json: bool,
@@ -57,7 +58,7 @@ impl Sending for Events {
         }
         data.json(&Published {
             event_id: &id,
-            topic: placed.topic.as_str(),
+            topic: self.topic.as_str(),
             partition: placed.partition.get(),
             offset: placed.offset.get(),
         })
@@ -66,7 +67,7 @@ impl Sending for Events {
 
 /// Runs the command.
 pub(crate) async fn run(context: Context, args: EventPublish) -> Outcome {
-    muslin::events::topic_of(&args.event_type).map_err(Failure::usage)?;
+    let topic = muslin::events::topic_of(&args.event_type).map_err(Failure::usage)?;
     if let Some(data) = &args.data {
         json(data.as_bytes()).map_err(|e| Failure::usage(e.context("--data")))?;
     }
@@ -79,6 +80,7 @@ pub(crate) async fn run(context: Context, args: EventPublish) -> Outcome {
     let events = Events {
         publisher: Publisher::new(producer),
         event_type: args.event_type,
+        topic,
         key: args.key,
         id: GivenId::new(args.id),
         json: context.console.json,

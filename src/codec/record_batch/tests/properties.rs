@@ -90,7 +90,10 @@ prop_compose! {
 }
 
 fn build(options: &BatchOptions, records: &[Plain]) -> Bytes {
-    let mut b = BatchBuilder::new(options.clone());
+    build_in(&mut BatchBuilder::new(options.clone()), records)
+}
+
+fn build_in(b: &mut BatchBuilder, records: &[Plain]) -> Bytes {
     let mut next = 0;
     for r in records {
         b.skip_offsets((r.offset - next) as u32);
@@ -100,7 +103,7 @@ fn build(options: &BatchOptions, records: &[Plain]) -> Bytes {
     }
     let size = b.size();
     let batch = b.finish().unwrap();
-    if options.compression == Compression::None {
+    if b.options().compression == Compression::None {
         assert_eq!(batch.len(), size);
     }
     batch
@@ -210,6 +213,25 @@ proptest! {
             let mut b = builder();
             b.push(Timestamp(r.timestamp), r.key.as_deref(), r.value.as_deref(), r.headers()).unwrap();
             prop_assert!(b.size() <= BatchBuilder::upper_bound(r.key.as_deref(), r.value.as_deref(), r.headers()));
+        }
+    }
+
+    #[test]
+    fn a_batch_in_the_memory_of_others_is_the_same(
+        options in options(), batches in vec((records(), any::<bool>()), 1..6),
+    ) {
+        let mut b = BatchBuilder::new(options.clone());
+        let mut held = Vec::new();
+        for (records, hold) in &batches {
+            let batch = build_in(&mut b, records);
+            prop_assert_eq!(&batch, &build(&options, records));
+            if *hold {
+                held.push((batch.clone(), batch.to_vec()));
+            }
+            b.recycle(batch);
+        }
+        for (batch, copy) in held {
+            prop_assert_eq!(batch, copy);
         }
     }
 

@@ -40,6 +40,9 @@ impl Accumulator {
             }
         }
         self.release(&outcomes.resolved);
+        for (builder, bytes) in std::mem::take(&mut outcomes.empty) {
+            self.keep(builder, bytes);
+        }
         outcomes
     }
 
@@ -60,7 +63,7 @@ impl Accumulator {
                 let size = batch.size;
                 let (resolved, builder) = batch.written(written);
                 outcomes.resolved.push(resolved);
-                self.keep(builder, size);
+                outcomes.empty.push((builder, size));
                 return;
             }
             Answer::Broker { code, message, .. } => {

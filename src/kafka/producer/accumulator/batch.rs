@@ -66,9 +66,9 @@ impl Batch {
 
     /// The record's index in the batch and the bytes that the batch grew by, or `None` where it is full.
     #[inline]
-    pub(super) fn push(&mut self, timestamp: Timestamp, record: &Record) -> Result<Option<(u32, usize)>> {
+    pub(super) fn push(&mut self, timestamp: Timestamp, record: &Record<'_>) -> Result<Option<(u32, usize)>> {
         let headers = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
-        match self.builder.push(timestamp, record.key.as_deref(), record.value.as_deref(), headers) {
+        match self.builder.push(timestamp, record.key_bytes(), record.value_bytes(), headers) {
             Ok(()) => {
                 let index = self.records;
                 let grown = self.builder.size() - self.size;
@@ -78,7 +78,7 @@ impl Batch {
                 Ok(Some((index, grown)))
             }
             Err(e) if matches!(e.kind(), ErrorKind::Full | ErrorKind::TooLarge) => Ok(None),
-            Err(e) => Err(e.context(format!("record for topic {}", record.topic))),
+            Err(e) => Err(e.context(format!("record for topic {}", record.topic()))),
         }
     }
 
@@ -88,8 +88,10 @@ impl Batch {
 
     /// Its outcome is that it was written; its builder may serve again.
     pub(super) fn written(self, written: Written) -> (Resolved, BatchBuilder) {
-        let Self { builder, sealed, held, records, promise, .. } = self;
-        drop(sealed);
+        let Self { mut builder, sealed, held, records, promise, .. } = self;
+        if let Some((bytes, _)) = sealed {
+            builder.recycle(bytes);
+        }
         (Resolved { held, records, promise, outcome: Ok(written) }, builder)
     }
 

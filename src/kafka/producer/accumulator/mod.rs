@@ -126,6 +126,8 @@ pub(crate) struct Outcomes {
     pub(crate) resolved: Vec<Resolved>,
     /// Partitions whose leader is to be asked for anew.
     pub(crate) stale: Vec<(Topic, Partition)>,
+    /// Builders of batches that were written, and what each took.
+    empty: Vec<(BatchBuilder, usize)>,
 }
 
 /// The producer's records.
@@ -324,7 +326,7 @@ impl Accumulator {
     /// `NotFound` for a partition that the topic does not have, `TooLarge` for a record over the limit. Nothing changed.
     pub(crate) fn append(
         &mut self,
-        record: &Record,
+        record: &Record<'_>,
         in_turn: bool,
         timestamp: Timestamp,
         now: impl FnOnce() -> Instant,
@@ -334,16 +336,16 @@ impl Accumulator {
             return Ok(Append::Closed);
         }
         let topic_at = match self.topics.get(self.last_topic) {
-            Some(last) if last.topic == record.topic => self.last_topic,
-            _ => match self.names.get(&record.topic) {
+            Some(last) if last.topic == *record.topic() => self.last_topic,
+            _ => match self.names.get(record.topic()) {
                 Some(at) => *at,
                 None => return Ok(Append::UnknownTopic),
             },
         };
         self.last_topic = topic_at;
         let bound = BatchBuilder::upper_bound(
-            record.key.as_deref(),
-            record.value.as_deref(),
+            record.key_bytes(),
+            record.value_bytes(),
             record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())),
         );
         // The bound may be above the exact size by less than a header; what is near the limit is judged exactly.
@@ -409,12 +411,13 @@ impl Accumulator {
     }
 
     #[cold]
-    fn too_large(&self, record: &Record, bytes: usize) -> Error {
+    fn too_large(&self, record: &Record<'_>, bytes: usize) -> Error {
         Error::new(
             ErrorKind::TooLarge,
             format!(
                 "record for topic {} takes about {bytes} bytes; the limit is {} (max_request_size); nothing was sent",
-                record.topic, self.settings.max_request_size
+                record.topic(),
+                self.settings.max_request_size
             ),
         )
     }
@@ -596,11 +599,11 @@ impl Accumulator {
         }
     }
 
-    /// Keeps a builder for its buffer, within an eighth of the buffer memory.
+    /// Keeps a builder for its buffer: what is kept and what records take stay within the buffer memory together.
     fn keep(&mut self, builder: BatchBuilder, bytes: usize) {
         let usual = builder.options().max_bytes == self.settings.batch_size && builder.is_empty();
-        let most = (self.settings.buffer_memory / 8).max(self.settings.batch_size);
-        if usual && self.spare.len() < SPARE_BUILDERS && self.spare_bytes + bytes <= most {
+        let room = self.settings.buffer_memory.saturating_sub(self.used);
+        if usual && self.spare.len() < SPARE_BUILDERS && self.spare_bytes + bytes <= room {
             self.spare_bytes += bytes;
             self.spare.push((builder, bytes));
         }
@@ -625,7 +628,7 @@ impl Accumulator {
 /// The partition of a record.
 fn choose(
     topic: &mut TopicState,
-    record: &Record,
+    record: &Record<'_>,
     partitioning: &Partitioning,
     queues: &[Queue],
     draw: impl FnOnce() -> u64,
@@ -637,17 +640,13 @@ fn choose(
                 ErrorKind::NotFound,
                 format!(
                     "topic {} has no partition {p}; it has {partitions} partitions, from 0",
-                    record.topic
+                    record.topic()
                 ),
             )
         });
     }
-    let facts = Facts {
-        topic: &record.topic,
-        key: record.key.as_deref(),
-        value: record.value.as_deref(),
-        partitions,
-    };
+    let facts =
+        Facts { topic: record.topic(), key: record.key_bytes(), value: record.value_bytes(), partitions };
     let (slots, leaders) = (&topic.queues, &topic.leaders);
     let queued = |partition: usize| {
         leaders.get(partition).copied().flatten()?;

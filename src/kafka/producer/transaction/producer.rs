@@ -253,7 +253,7 @@ impl Transaction<'_> {
     ///
     /// # Errors
     /// As `Producer::enqueue`. Once a record of the transaction has failed, all others do: it can only be aborted.
-    pub async fn enqueue(&self, record: Record) -> Result<Queued> {
+    pub async fn enqueue(&self, record: Record<'_>) -> Result<Queued> {
         self.producer.state.check()?;
         let queued = self.producer.producer.enqueue(record).await?;
         self.touched.store(true, Ordering::Release);
@@ -266,7 +266,7 @@ impl Transaction<'_> {
     ///
     /// # Errors
     /// As `enqueue`; then what the record failed for.
-    pub async fn send(&self, record: Record) -> Result<Placed> {
+    pub async fn send(&self, record: Record<'_>) -> Result<Placed> {
         self.enqueue(record).await?.await
     }
 

@@ -116,11 +116,11 @@ impl Bench {
         Ok(Some(Self { context, client, producer, topic, codec, pool, size }))
     }
 
-    fn record(&self, n: u64) -> Record {
+    fn record(&self, n: u64) -> Record<'_> {
         let at = usize::try_from(n % events::POOL as u64).unwrap_or(0);
-        let record = Record::to_topic(self.topic.clone());
+        let record = Record::to_topic(&self.topic);
         match self.pool.get(at) {
-            Some((key, value)) => record.key(key.clone()).value(value.clone()),
+            Some((key, value)) => record.key(key).value(value),
             None => record,
         }
     }
