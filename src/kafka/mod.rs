@@ -51,8 +51,8 @@ pub use consumer::{
 };
 pub use offsets::At;
 pub use producer::{
-    Acks, GroupMetadata, Partitioner, Partitioning, Payload, Placed, Producer, ProducerBuilder, Queued,
-    Record, Transaction, TransactionEnd, TransactionalProducer, TransactionalProducerBuilder,
+    Acks, Enqueue, GroupMetadata, Partitioner, Partitioning, Payload, Placed, Producer, ProducerBuilder,
+    Queued, Record, Transaction, TransactionEnd, TransactionalProducer, TransactionalProducerBuilder,
 };
 #[cfg(feature = "embedded")]
 pub(crate) use wire::shape;

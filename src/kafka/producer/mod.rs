@@ -21,8 +21,12 @@ mod sequence;
 mod transaction;
 mod watch;
 
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -129,24 +133,31 @@ impl Producer {
     /// - [`ErrorKind::TooLarge`]: the record is over the maximum request size; the message names topic and sizes.
     /// - [`ErrorKind::Full`]: the buffer stayed full for `max_block`.
     /// - [`ErrorKind::Closed`]: the producer was closed.
-    pub async fn enqueue(&self, mut record: Record<'_>) -> Result<Queued> {
-        self.handle.traces.stamp(&mut record);
-        let shared = &*self.handle.shared;
-        let timestamp = record.timestamp.unwrap_or_else(|| shared.client.inner.nature.wall());
-        let mut asked = false;
-        loop {
-            match self.try_append(&record, timestamp, false) {
-                Ok(Tried::Done(queued)) => return Ok(queued),
-                Ok(Tried::Full) => return self.wait_for_room(&record, timestamp).await,
-                Ok(Tried::UnknownTopic) => self.look_up(record.topic()).await?,
-                // The topic may have grown.
-                Err(e) if e.kind() == ErrorKind::NotFound && !asked => {
-                    asked = true;
-                    self.look_again(record.topic()).await;
+    #[inline]
+    pub fn enqueue<'a>(&'a self, record: Record<'a>) -> Enqueue<'a> {
+        Enqueue(Step::New(self, record))
+    }
+
+    /// The rest of an [`enqueue`](Self::enqueue) that is not done at once.
+    #[cold]
+    fn wait<'a>(&'a self, record: Record<'a>, timestamp: Timestamp, first: Result<Tried>) -> Waits<'a> {
+        Box::pin(async move {
+            let (mut tried, mut asked) = (first, false);
+            loop {
+                match tried {
+                    Ok(Tried::Done(queued)) => return Ok(queued),
+                    Ok(Tried::Full) => return self.wait_for_room(&record, timestamp).await,
+                    Ok(Tried::UnknownTopic) => self.look_up(record.topic()).await?,
+                    // The topic may have grown.
+                    Err(e) if e.kind() == ErrorKind::NotFound && !asked => {
+                        asked = true;
+                        self.look_again(record.topic()).await;
+                    }
+                    Err(e) => return Err(e),
                 }
-                Err(e) => return Err(e),
+                tried = self.try_append(&record, timestamp, false);
             }
-        }
+        })
     }
 
     fn try_append(&self, record: &Record<'_>, timestamp: Timestamp, in_turn: bool) -> Result<Tried> {
@@ -295,6 +306,54 @@ impl Producer {
             }
             end.await;
         }
+    }
+}
+
+/// A record on its way into its batch; returned by [`Producer::enqueue`].
+#[must_use = "a record is not queued before this is awaited"]
+pub struct Enqueue<'a>(Step<'a>);
+
+type Waits<'a> = Pin<Box<dyn Future<Output = Result<Queued>> + Send + 'a>>;
+
+enum Step<'a> {
+    New(&'a Producer, Record<'a>),
+    Waits(Waits<'a>),
+    Over,
+}
+
+impl Future for Enqueue<'_> {
+    type Output = Result<Queued>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let step = &mut self.get_mut().0;
+        if let Step::New(producer, record) = step {
+            let handle = &*producer.handle;
+            handle.traces.stamp(record);
+            let timestamp = record.timestamp.unwrap_or_else(|| handle.shared.client.inner.nature.wall());
+            // The usual record is done here: nothing of it moves, and nothing is allocated.
+            match producer.try_append(record, timestamp, false) {
+                Ok(Tried::Done(queued)) => {
+                    *step = Step::Over;
+                    return Poll::Ready(Ok(queued));
+                }
+                tried => {
+                    if let Step::New(producer, record) = std::mem::replace(step, Step::Over) {
+                        *step = Step::Waits(producer.wait(record, timestamp, tried));
+                    }
+                }
+            }
+        }
+        match step {
+            Step::Waits(waits) => waits.as_mut().poll(cx),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl fmt::Debug for Enqueue<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Enqueue").finish_non_exhaustive()
     }
 }
 
