@@ -130,7 +130,7 @@ impl Writer {
         format!("{}/{}", self.name, n % KEYS)
     }
 
-    fn record(&self, n: u32, attempt: u32) -> Record {
+    fn record(&self, n: u32, attempt: u32) -> Record<'static> {
         let value = format!("{n} {attempt} {n:080}");
         Record::to_topic(self.topic.clone()).key(self.key(n)).value(value)
     }
@@ -253,7 +253,7 @@ fn is_waiting(e: &muslin::Error, since: Instant) -> bool {
 
 async fn fill(
     transaction: &Transaction<'_>,
-    records: Vec<(u32, Record)>,
+    records: Vec<(u32, Record<'static>)>,
     waits: bool,
     sent: &mut Sent,
     at: &mut impl AsyncFnMut(Moment),
