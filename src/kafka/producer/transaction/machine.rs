@@ -27,8 +27,8 @@
 //!   told as ambiguous.
 //! - *What arrives late.* Version 2 (KIP-890) raises the epoch at every end, so nothing late falls into the next
 //!   transaction. In version 1 the epoch stays, and a late EndTxn would end the next transaction half-way: after any
-//!   lost answer, and after every abort, a new epoch is asked for before the producer is used again (Jepsen's finding on
-//!   the Java client, which does so for failed batches alone).
+//!   lost answer, after every abort, and where the cluster is raised to version 2, a new epoch is asked for before the
+//!   producer is used again (Jepsen's finding on the Java client, which does so for failed batches and the raise alone).
 //!
 //! Where it differs from the Java client: an EndTxn abort is sent when a partition may have been added, not only when
 //! it was surely; a fenced answer within a transaction makes it fail, and only its end decides whether the producer
@@ -235,7 +235,13 @@ impl Machine {
 
     /// What the cluster speaks; it holds from the next transaction on.
     pub(crate) fn handle_protocol(&mut self, protocol: Protocol) {
+        // A commit of version 1 keeps its epoch, and its markers may still be on their way. In version 2 nothing waits for
+        // them: under the same epoch, records of the next transaction would count in that one.
+        self.stale |= self.number > 0 && (self.next_protocol, protocol) == (Protocol::V1, Protocol::V2);
         self.next_protocol = protocol;
+        if self.stale && self.state == State::Ready {
+            self.state = State::Initializing;
+        }
     }
 
     /// Opens a transaction. Gives its number and its protocol.

@@ -107,6 +107,20 @@ fn version_2_sends_no_adds_and_goes_on_with_the_next_epoch() {
 }
 
 #[test]
+fn a_cluster_that_is_raised_to_version_2_is_used_so_under_a_new_epoch() {
+    let (mut m, now) = open(Protocol::V1);
+    m.handle_end(true, true);
+    assert_eq!(next(&mut m, now), end(&m, true));
+    m.handle_protocol(Protocol::V2);
+    m.handle_answer(Answer::Code(0), now);
+    assert_eq!(ended(&mut m).unwrap().committed, Some(true));
+    assert!(!m.is_ready(), "the markers of the commit may be on their way");
+    assert_eq!(next(&mut m, now), Request::Init(Some(identity(3))));
+    m.handle_answer(Answer::Identity(identity(4)), now);
+    assert_eq!(m.handle_begin().unwrap().1, Protocol::V2);
+}
+
+#[test]
 fn a_transaction_without_anything_ends_without_a_request() {
     for protocol in [Protocol::V1, Protocol::V2] {
         for commit in [true, false] {
@@ -335,7 +349,8 @@ enum Step {
     Forget,
     /// Another producer takes the id.
     Other,
-    Upgrade,
+    /// The cluster is raised to version 2, or lowered to version 1.
+    Level(Protocol),
     Wait,
 }
 
@@ -372,7 +387,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => Just(Step::Markers),
         1 => Just(Step::Forget),
         1 => prop::sample::select(vec![Step::Other, Step::Wait, Step::Wait, Step::Wait]),
-        1 => Just(Step::Upgrade),
+        3 => prop::sample::select(vec![Protocol::V1, Protocol::V2]).prop_map(Step::Level),
         4 => Just(Step::Wait),
     ]
 }
@@ -403,7 +418,7 @@ proptest! {
                 Step::Markers => world.markers(),
                 Step::Forget => world.forget(),
                 Step::Other => world.other(),
-                Step::Upgrade => world.upgrade(),
+                Step::Level(protocol) => world.level(protocol),
                 Step::Wait => world.wait(),
             }
         }

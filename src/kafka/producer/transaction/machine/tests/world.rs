@@ -218,7 +218,13 @@ impl Cluster {
         if self.log.iter().any(|(_, other, _)| *other == batch) {
             return 0;
         }
+        // A leader that has not seen the end of this producer's transaction does not ask the coordinator.
+        let goes_on = self
+            .log
+            .iter()
+            .any(|(by, other, fact)| *by == identity && other.place == batch.place && *fact == Fact::Open);
         let code = match protocol {
+            _ if goes_on => 0,
             Protocol::V2 => self.add(identity, std::slice::from_ref(&batch.place), false),
             Protocol::V1 => match self.check(identity) {
                 0 if self.phase == Phase::Ongoing && self.places.contains(&batch.place) => 0,
@@ -535,8 +541,8 @@ impl World {
         let _ = self.cluster.init(None);
     }
 
-    pub(super) fn upgrade(&mut self) {
-        self.machine.handle_protocol(Protocol::V2);
+    pub(super) fn level(&mut self, protocol: Protocol) {
+        self.machine.handle_protocol(protocol);
     }
 
     pub(super) fn wait(&mut self) {
