@@ -17,7 +17,7 @@
 //! ```
 //!
 //! One request is on its way at a time. A lost answer is asked for again, for as long as it takes: EndTxn says the same
-//! when it is repeated, so a commit is never guessed. Three things can still be in doubt:
+//! when it is repeated, so a commit is never guessed. Four things can still be in doubt:
 //!
 //! - *Who ended it.* A refusal as fenced comes when another producer took the transactional id, and when the coordinator
 //!   ended a transaction that was open too long. InitProducerId with the old epoch tells them apart (KIP-360): it
@@ -25,6 +25,9 @@
 //!   both.
 //! - *A commit that is refused as fenced after its answer was lost.* It was committed, or it was not: this alone is
 //!   told as ambiguous.
+//! - *A new epoch whose answer was lost.* Asked again with the old epoch, the same coordinator gives the same answer; another
+//!   one refuses the producer as fenced, since Kafka's log (4.3) does not keep the epoch before. It could not be told from
+//!   another producer's, so this one ends; the error names both.
 //! - *What arrives late.* Version 2 (KIP-890) raises the epoch at every end, so nothing late falls into the next
 //!   transaction. In version 1 the epoch stays, and a late EndTxn would end the next transaction half-way: after any
 //!   lost answer, after every abort, and where the cluster is raised to version 2, a new epoch is asked for before the
@@ -38,11 +41,14 @@
 //! there is none, then [`poll_request`](Machine::poll_request), sends it, gives what came of it to
 //! [`handle_answer`](Machine::handle_answer), and else sleeps until [`poll_timeout`](Machine::poll_timeout).
 
+mod told;
+
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use kafka_protocol::ResponseError as Code;
 
+use self::told::{ended, fenced, overtaken, sure};
 use super::meaning::{Meaning, meaning};
 use super::{Committing, GroupMetadata, Identity, Place, Protocol};
 use crate::{Error, ErrorKind};
@@ -181,6 +187,8 @@ pub(crate) struct Machine {
     unsure: bool,
     /// A new epoch is needed before the next transaction.
     stale: bool,
+    /// The coordinator may have given a new epoch, and its answer was lost.
+    epoch_lost: bool,
     verdict: Option<Verdict>,
     adding: BTreeSet<Place>,
     groups: BTreeSet<String>,
@@ -212,6 +220,7 @@ impl Machine {
             asked_to_commit: false,
             unsure: false,
             stale: false,
+            epoch_lost: false,
             verdict: None,
             adding: BTreeSet::new(),
             groups: BTreeSet::new(),
@@ -540,6 +549,7 @@ impl Machine {
                 if ends == Some(true) {
                     self.unsure |= unsure;
                 }
+                self.epoch_lost |= unsure && matches!(request, Request::Init(Some(_)));
                 match &request {
                     Request::Offsets(..) => self.moved.1 |= moved,
                     _ => self.moved.0 |= moved,
@@ -674,7 +684,7 @@ impl Machine {
     }
 
     fn initialized(&mut self, identity: Identity) {
-        self.stale = false;
+        (self.stale, self.epoch_lost) = (false, false);
         self.assume(identity);
         self.calm();
         self.state = if self.stale { State::Initializing } else { State::Ready };
@@ -738,18 +748,7 @@ impl Machine {
     /// This producer does nothing any more.
     fn give_up(&mut self, error: Error) {
         let error = if error.kind() == ErrorKind::Fenced {
-            let mut text = format!(
-                "another producer has the transactional id {}; this one was fenced, and can do nothing more",
-                self.settings.id
-            );
-            if self.protocol == Protocol::V1 {
-                text.push_str(&format!(
-                    " (or its transaction was open longer than {:?}, transaction_timeout: below transaction.version 2 a \
-                     broker may not tell the two apart)",
-                    self.settings.timeout
-                ));
-            }
-            Error::new(ErrorKind::Fenced, text).with_source(error.report())
+            fenced(&self.settings, self.protocol, self.epoch_lost, &error)
         } else {
             error.retryable(false)
         };
@@ -777,31 +776,6 @@ impl Machine {
             Request::End { commit: false, .. } => format!("the abort of a transaction of {id}"),
         }
     }
-}
-
-/// Why a transaction was aborted: what may have been written of it, no reader of committed records sees.
-fn sure(e: Error) -> Error {
-    let told = Error::new(e.kind(), format!("the transaction was aborted: {}", e.message()))
-        .retryable(e.is_retryable());
-    match std::error::Error::source(&e) {
-        Some(source) => told.with_source(source.to_string()),
-        None => told,
-    }
-}
-
-/// An answer to offsets was lost: the request may arrive late, and would put older offsets in the place of newer ones.
-fn overtaken(group: &str) -> Error {
-    Error::new(
-        ErrorKind::Unavailable,
-        format!(
-            "offsets of group {group} were sent in this transaction before, and they may arrive once more: abort it, \
-             and send them in another"
-        ),
-    )
-}
-
-fn ended() -> Error {
-    Error::new(ErrorKind::Closed, "the transactional producer has ended")
 }
 
 #[cfg(test)]

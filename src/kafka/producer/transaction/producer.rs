@@ -149,8 +149,9 @@ impl TransactionalProducer {
     /// Cancel safe.
     ///
     /// # Errors
-    /// [`ErrorKind::Fenced`]: another producer has the transactional id. [`ErrorKind::Denied`], and other errors that
-    /// stay: build another producer. [`ErrorKind::Timeout`]: the end of the last transaction is still not known; call
+    /// [`ErrorKind::Fenced`]: another producer has the transactional id, or the coordinator was lost just as it gave this one
+    /// a new epoch, which the next one cannot tell apart. [`ErrorKind::Denied`], and other errors that stay: build another
+    /// producer. [`ErrorKind::Timeout`]: the end of the last transaction is still not known; call
     /// again, [`last_end`](Self::last_end) tells it then. [`ErrorKind::Closed`].
     pub async fn begin(&mut self) -> Result<Transaction<'_>> {
         self.end_forgotten();

@@ -198,6 +198,26 @@ fn a_transaction_that_the_coordinator_ended_is_told_as_timed_out_and_the_next_ma
 }
 
 #[test]
+fn a_producer_that_is_refused_after_its_new_epoch_was_lost_says_that_it_may_be_so() {
+    for lose in [true, false] {
+        let (mut m, mut now) = open(Protocol::V1);
+        m.handle_end(false, true);
+        assert_eq!(next(&mut m, now), end(&m, false));
+        m.handle_answer(Answer::Code(0), now);
+        assert_eq!(next(&mut m, now), Request::Init(Some(identity(3))));
+        if lose {
+            m.handle_answer(lost(), now);
+            now += RETRY_MAX;
+            assert_eq!(next(&mut m, now), Request::Init(Some(identity(3))));
+        }
+        m.handle_answer(Answer::Code(PRODUCER_FENCED), now);
+        let e = m.handle_begin().unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Fenced);
+        assert_eq!(e.message().contains("the answer was lost"), lose, "{e}");
+    }
+}
+
+#[test]
 fn a_failed_batch_turns_the_commit_into_an_abort() {
     for protocol in [Protocol::V1, Protocol::V2] {
         let (mut m, now) = open(protocol);
