@@ -67,6 +67,16 @@ impl Cluster {
         tokio::task::spawn_blocking(call).await.unwrap()
     }
 
+    /// Changes a feature while the cluster runs: `upgrade` or `downgrade`, `NAME=LEVEL`.
+    pub async fn feature(&self, change: &'static str, feature: &'static str) {
+        let bootstrap = self.bootstrap.clone();
+        let class = "org.apache.kafka.tools.FeatureCommand";
+        let call = move || {
+            brokers_sh(&["kafka", class, "--bootstrap-server", &bootstrap, change, "--feature", feature])
+        };
+        tokio::task::spawn_blocking(call).await.unwrap();
+    }
+
     /// The leader of partition 0 and the least number of replicas in sync, as any broker that answers tells them.
     pub async fn look(&self, topic: &Topic) -> Option<(NodeId, usize)> {
         let name = TopicName(StrBytes::from(topic.as_str().to_owned()));
