@@ -108,7 +108,9 @@ impl Connection {
 
     /// Is its input held back, and may it go on now? It is asked once for each pause.
     pub(super) fn resumes(&mut self) -> bool {
-        let resumes = self.paused && (self.is_ready() || self.ended.is_some());
+        // An end that cannot be told yet changes nothing: whoever looks again would be sent back here.
+        let ends = self.ended.is_some() && !self.cut_off;
+        let resumes = self.paused && (self.is_ready() || ends);
         self.paused &= !resumes;
         resumes
     }

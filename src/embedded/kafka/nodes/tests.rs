@@ -1,5 +1,6 @@
 //! Who leads what, and what a client meets at the wrong broker.
 
+use bytes::BytesMut;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
@@ -14,6 +15,7 @@ use kafka_protocol::protocol::StrBytes;
 use crate::codec::record_batch::{BatchBuilder, BatchOptions};
 use crate::embedded::kafka::bed::Bed;
 use crate::embedded::kafka::cluster::Settings;
+use crate::embedded::machine::{Machine, Output};
 use crate::{NodeId, Timestamp, Topic};
 
 fn name(text: &str) -> TopicName {
@@ -105,6 +107,26 @@ fn a_broker_that_is_cut_off_answers_when_it_is_reached_again() {
     bed.cluster.rejoin(NodeId(2), now);
     let asked = bed.send(c, 12, &MetadataRequest::default());
     assert!(bed.answer::<MetadataRequest>(c, 12, asked).is_some());
+}
+
+#[test]
+fn an_end_that_waits_for_a_broker_to_be_reached_again_wakes_nobody_until_then() {
+    let mut bed = bed(2);
+    let now = bed.now;
+    let c = bed.connect(2);
+    // No frame has such a length: the connection ends, but nothing passes to tell it.
+    let mut input = BytesMut::from(&u32::MAX.to_be_bytes()[..]);
+    let _ = bed.cluster.handle_input(c, &mut input, now);
+    bed.cluster.isolate(NodeId(2), now);
+    for _ in 0..3 {
+        while bed.cluster.poll_wake().is_some() {}
+        assert!(bed.cluster.handle_input(c, &mut input, now).paused);
+        assert_eq!(bed.cluster.poll_output(c), Output::Pending);
+        assert_eq!(bed.cluster.poll_wake(), None);
+    }
+    bed.cluster.rejoin(NodeId(2), now);
+    assert!(std::iter::from_fn(|| bed.cluster.poll_wake()).any(|woken| woken == c));
+    assert_eq!(bed.cluster.poll_output(c), Output::Close);
 }
 
 #[test]
