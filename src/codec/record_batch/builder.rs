@@ -15,6 +15,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::control::ControlMarker;
 use super::layout::{self, Header};
+use super::pieces::Pieces;
 use super::view::BatchView;
 use super::writer::{Delta, Out, Plan, SLACK, bytes_of, length};
 use crate::codec::compression::{Compression, compress};
@@ -93,6 +94,9 @@ pub struct BatchBuilder {
     buf: BytesMut,
     /// Where the records in `buf` end; 0 when there are none.
     end: usize,
+    /// Values that stand elsewhere, each with where in `buf` it belongs, and the sum of their bytes.
+    shared: Vec<(usize, Bytes)>,
+    shared_len: usize,
     /// Where a compressed batch is put together.
     packed: BytesMut,
     records: u32,
@@ -113,6 +117,8 @@ impl BatchBuilder {
             options,
             buf: BytesMut::new(),
             end: 0,
+            shared: Vec::new(),
+            shared_len: 0,
             packed: BytesMut::new(),
             records: 0,
             next_delta: 0,
@@ -143,7 +149,7 @@ impl BatchBuilder {
     /// The exact bytes of the batch on the wire if it were finished now without compression.
     #[must_use]
     pub fn size(&self) -> usize {
-        self.end.max(layout::HEADER_LEN)
+        self.end.max(layout::HEADER_LEN) + self.shared_len
     }
 
     /// The most bytes that a batch of this one record can take, whatever its place and time: what to reserve for a
@@ -212,9 +218,40 @@ impl BatchBuilder {
         headers: impl Iterator<Item = (&'h str, Option<&'h [u8]>)> + Clone,
     ) -> Result<()> {
         match self.plan(timestamp, key, value, headers.clone()) {
-            Some(plan) => self.append(&plan, timestamp, key, value, headers),
+            Some(plan) => self.append(&plan, 0, timestamp, key, value, headers),
             None => Err(self.refuse(timestamp, key, value)),
         }
+    }
+
+    /// [`push`](Self::push), but the value is not copied: the batch holds a handle on it, and
+    /// [`finish_pieces`](Self::finish_pieces) hands it out as it is. For values that are a large part of a batch; with
+    /// compression, which reads them all the same, it is `push`.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn push_shared<'h, H>(
+        &mut self,
+        timestamp: Timestamp,
+        key: Option<&[u8]>,
+        value: &Bytes,
+        headers: H,
+    ) -> Result<()>
+    where
+        H: IntoIterator<Item = (&'h str, Option<&'h [u8]>)>,
+        H::IntoIter: Clone,
+    {
+        let headers = headers.into_iter();
+        if self.options.compression != Compression::None {
+            return self.push_any(timestamp, key, Some(value), headers);
+        }
+        let Some(plan) = self.plan(timestamp, key, Some(value), headers.clone()) else {
+            return Err(self.refuse(timestamp, key, Some(value)));
+        };
+        let end = self.end.max(layout::HEADER_LEN);
+        self.append(&plan, value.len(), timestamp, key, None, headers)?;
+        self.shared.push((end + plan.before_value(key), value.clone()));
+        self.shared_len += value.len();
+        Ok(())
     }
 
     /// The usual record in few steps: no headers, not the batch's first, every number in one or two bytes, and room
@@ -234,7 +271,7 @@ impl BatchBuilder {
         let body = numbers + key.len() + value.len();
         let length = varint::Short::unsigned(body as u64)?;
         let end = self.end + length.len() + body;
-        if end > self.options.max_bytes {
+        if end + self.shared_len > self.options.max_bytes {
             return None;
         }
         let mut out = Out(self.buf.get_mut(self.end..end + SLACK)?);
@@ -282,6 +319,8 @@ impl BatchBuilder {
     /// Drops the records. The buffer stays.
     pub fn clear(&mut self) {
         self.end = 0;
+        self.shared.clear();
+        self.shared_len = 0;
         self.packed.clear();
         self.records = 0;
         self.next_delta = 0;
@@ -304,12 +343,20 @@ impl BatchBuilder {
     }
 
     /// Closes the batch: compresses, fills in the header and the checksum, and hands the bytes out. The builder is
-    /// empty after it.
+    /// empty after it. Values of [`push_shared`](Self::push_shared) are copied.
+    ///
+    /// # Errors
+    /// As [`finish_pieces`](Self::finish_pieces).
+    pub fn finish(&mut self) -> Result<Bytes> {
+        Ok(self.finish_pieces()?.join())
+    }
+
+    /// [`finish`](Self::finish) without a copy of shared values.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when there is no record. What [`compress`] says; the records then stay as they are.
     /// [`ErrorKind::TooLarge`] when compression makes the batch larger than the format can say.
-    pub fn finish(&mut self) -> Result<Bytes> {
+    pub fn finish_pieces(&mut self) -> Result<Pieces> {
         if self.records == 0 {
             return Err(Error::new(ErrorKind::Config, "a record batch needs a record"));
         }
@@ -333,15 +380,16 @@ impl BatchBuilder {
             }
             self.packed.split()
         };
-        let length = batch.len() - layout::LENGTH_END;
+        let length = batch.len() + self.shared_len - layout::LENGTH_END;
         match batch.first_chunk_mut::<{ layout::HEADER_LEN }>() {
             Some(header) => self.write_header(header, length as i32),
             None => return Err(Error::new(ErrorKind::Internal, "record batch is shorter than its header")),
         }
-        seal(&mut batch);
+        let shared = std::mem::take(&mut self.shared);
+        seal_around(&mut batch, &shared);
         self.last_size = self.end;
         self.clear();
-        Ok(batch.freeze())
+        Ok(pieces(batch.freeze(), shared))
     }
 
     /// Everything but the checksum.
@@ -440,10 +488,12 @@ impl BatchBuilder {
         }
     }
 
+    /// Writes the record; `apart` bytes of it, the value, stand elsewhere.
     #[inline(always)]
     fn append<'h>(
         &mut self,
         plan: &Plan,
+        apart: usize,
         timestamp: Timestamp,
         key: Option<&[u8]>,
         value: Option<&[u8]>,
@@ -452,7 +502,8 @@ impl BatchBuilder {
         if self.records == 0 {
             self.begin(timestamp);
         }
-        let taken = plan.total + SLACK;
+        let total = plan.total - apart;
+        let taken = total + SLACK;
         if self.buf.len() - self.end < taken {
             self.grow(taken);
         }
@@ -461,7 +512,7 @@ impl BatchBuilder {
             Some(rest) if rest == SLACK => {}
             _ => return Err(changed_headers()),
         }
-        self.end += plan.total;
+        self.end += total;
         self.records += 1;
         self.next_delta += 1;
         self.max_timestamp = self.max_timestamp.max(timestamp.0);
@@ -549,9 +600,39 @@ fn write_producer(header: &mut Header, id: ProducerId, epoch: ProducerEpoch, bas
     layout::set::<{ layout::BASE_SEQUENCE }, 4>(header, base_sequence.0.to_be_bytes());
 }
 
+/// The batch in pieces, `shared` in their places.
+fn pieces(mut batch: Bytes, shared: Vec<(usize, Bytes)>) -> Pieces {
+    let mut parts = Vec::with_capacity(2 * shared.len() + 1);
+    let mut at = 0;
+    for (place, value) in shared {
+        parts.extend([batch.split_to((place - at).min(batch.len())), value]);
+        at = place;
+    }
+    parts.push(batch);
+    let first = parts.remove(0);
+    Pieces::new(first, parts)
+}
+
 /// Writes the checksum of a batch that is otherwise whole.
 pub(super) fn seal(batch: &mut [u8]) {
-    let crc = layout::crc32c(batch.get(layout::ATTRIBUTES..).unwrap_or_default());
+    seal_around(batch, &[]);
+}
+
+/// The same, with values that stand elsewhere.
+fn seal_around(batch: &mut [u8], shared: &[(usize, Bytes)]) {
+    let body = batch.get(layout::ATTRIBUTES..).unwrap_or_default();
+    let crc = if shared.is_empty() {
+        layout::crc32c(body)
+    } else {
+        let (mut crc, mut at) = (layout::Crc32c::new(), layout::ATTRIBUTES);
+        for (place, value) in shared {
+            crc.update(batch.get(at..*place).unwrap_or_default());
+            crc.update(value);
+            at = *place;
+        }
+        crc.update(batch.get(at..).unwrap_or_default());
+        crc.get()
+    };
     if let Some(header) = batch.first_chunk_mut::<{ layout::HEADER_LEN }>() {
         layout::set::<{ layout::CRC }, 4>(header, crc.to_be_bytes());
     }

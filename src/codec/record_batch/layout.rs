@@ -72,3 +72,20 @@ pub(crate) fn set<const AT: usize, const N: usize>(header: &mut Header, bytes: [
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     crc_fast::crc32_iscsi(bytes)
 }
+
+/// The same of bytes that come in pieces.
+pub(crate) struct Crc32c(crc_fast::Digest);
+
+impl Crc32c {
+    pub(crate) fn new() -> Self {
+        Self(crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi))
+    }
+
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    pub(crate) fn get(&self) -> u32 {
+        self.0.finalize() as u32
+    }
+}

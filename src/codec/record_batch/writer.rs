@@ -27,6 +27,17 @@ pub(super) enum Delta {
 }
 
 impl Plan {
+    /// Bytes of the record before its value.
+    pub(super) fn before_value(&self, key: Option<&[u8]>) -> usize {
+        let delta = match self.timestamp_delta {
+            Delta::Short(delta) => delta.len,
+            Delta::Long(delta) => varint::encode_i64(delta).1,
+        };
+        let numbers =
+            self.body.len + 1 + delta + self.offset_delta.len + self.key_len.len + self.value_len.len;
+        numbers + key.map_or(0, <[u8]>::len)
+    }
+
     /// Writes the record to the front of `room`; how many bytes are left behind it, or `None` where it does not fit,
     /// which only headers can bring about that are not those of the plan.
     #[inline(always)]

@@ -6,10 +6,11 @@ use bytes::Bytes;
 
 use crate::{Partition, Result, Timestamp, Topic};
 
-/// The bytes of a key or a value on their way into a batch, which copies them: borrowed for that long, or owned.
+/// The bytes of a key or a value on their way into a batch: borrowed for that long, or owned.
 ///
 /// Made from `&str`, `&[u8]`, `String`, `Vec<u8>`, [`Bytes`] and references to them. Borrowing costs least: nothing is
-/// allocated and no count is touched.
+/// allocated and no count is touched. A value of at least half a batch that is owned is not copied either: the batch holds
+/// it (and all memory behind it) until it is acknowledged, unless it is compressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payload<'a>(Held<'a>);
 
@@ -70,7 +71,7 @@ impl<'a, const N: usize> From<&'a [u8; N]> for Payload<'a> {
 ///
 /// Key and value are `None` until set: a null key spreads over the partitions, a null value is a tombstone in a
 /// compacted topic. Topic, key and value may be borrowed: they are copied once, into the batch, before
-/// [`enqueue`](super::Producer::enqueue) returns.
+/// [`enqueue`](super::Producer::enqueue) is done.
 ///
 /// ```no_run
 /// # async fn f(producer: muslin::kafka::Producer) -> muslin::Result<()> {
@@ -163,6 +164,15 @@ impl<'a> Record<'a> {
     #[inline]
     pub(crate) fn key_bytes(&self) -> Option<&[u8]> {
         self.key.as_ref().map(|k| k.0.as_slice())
+    }
+
+    /// The value, where it may be shared.
+    #[inline]
+    pub(crate) fn shared_value(&self) -> Option<&Bytes> {
+        match &self.value {
+            Some(Payload(Held::Owned(bytes))) => Some(bytes),
+            _ => None,
+        }
     }
 
     #[inline]

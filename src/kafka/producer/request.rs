@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TransactionalId};
@@ -11,7 +10,9 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::accumulator::{Answer, Sending};
 use super::completion::Written;
+use crate::codec::record_batch::Pieces;
 use crate::kafka::client::{text, topic_name};
+use crate::kafka::wire::Produce;
 use crate::{Error, ErrorKind, NodeId, Offset, Timestamp, Topic};
 
 /// The request, and its batches in the order in which they stand in it.
@@ -19,16 +20,18 @@ pub(super) fn write_request(
     acks: i16,
     transactional_id: Option<&str>,
     limit: Duration,
-    parts: BTreeMap<Topic, Vec<(Sending, Bytes)>>,
-) -> (ProduceRequest, Vec<Sending>) {
-    let mut sendings = Vec::new();
+    parts: BTreeMap<Topic, Vec<(Sending, Pieces)>>,
+) -> (Produce, Vec<Sending>) {
+    let (mut sendings, mut behind) = (Vec::new(), Vec::new());
     let mut topics = Vec::with_capacity(parts.len());
     for (topic, batches) in parts {
         let mut data = Vec::with_capacity(batches.len());
-        for (sending, bytes) in batches {
+        for (sending, pieces) in batches {
+            let (first, rest) = pieces.into_parts();
             data.push(
-                PartitionProduceData::default().with_index(sending.partition.0).with_records(Some(bytes)),
+                PartitionProduceData::default().with_index(sending.partition.0).with_records(Some(first)),
             );
+            behind.push(rest);
             sendings.push(sending);
         }
         topics.push(TopicProduceData::default().with_name(topic_name(&topic)).with_partition_data(data));
@@ -38,7 +41,7 @@ pub(super) fn write_request(
         .with_acks(acks)
         .with_timeout_ms(i32::try_from(limit.as_millis()).unwrap_or(i32::MAX))
         .with_topic_data(topics);
-    (request, sendings)
+    (Produce { request, behind }, sendings)
 }
 
 /// A topic's name, and what the broker said of one of its partitions.

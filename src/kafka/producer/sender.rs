@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use kafka_protocol::messages::InitProducerIdRequest;
@@ -20,6 +19,7 @@ use super::accumulator::{Accumulator, Answer, Resolved, Sending};
 use super::request::{read_answer, write_request};
 use super::transaction::{Protocol, Transactions};
 use super::watch::Watch;
+use crate::codec::record_batch::Pieces;
 use crate::kafka::client::{Client, lock};
 use crate::kafka::errors;
 use crate::{Error, ErrorKind, NodeId, Partition, ProducerEpoch, ProducerId, Result, Topic};
@@ -270,12 +270,12 @@ fn timed_out(node: NodeId) -> Error {
     Error::new(ErrorKind::Timeout, format!("no connection to Kafka broker {node}"))
 }
 
-type Sealed = Vec<(Sending, Result<Bytes>)>;
+type Sealed = Vec<(Sending, Result<Pieces>)>;
 
 fn seal(sendings: Vec<Sending>) -> Sealed {
     let seal = |mut sending: Sending| {
-        let bytes = sending.seal();
-        (sending, bytes)
+        let pieces = sending.seal();
+        (sending, pieces)
     };
     sendings.into_iter().map(seal).collect()
 }
@@ -314,10 +314,10 @@ async fn send(
         throttle: Duration::ZERO,
         learned: Vec::new(),
     };
-    let mut parts: BTreeMap<Topic, Vec<(Sending, Bytes)>> = BTreeMap::new();
-    for (sending, bytes) in sealed {
-        match bytes {
-            Ok(bytes) => parts.entry(sending.topic.clone()).or_default().push((sending, bytes)),
+    let mut parts: BTreeMap<Topic, Vec<(Sending, Pieces)>> = BTreeMap::new();
+    for (sending, pieces) in sealed {
+        match pieces {
+            Ok(pieces) => parts.entry(sending.topic.clone()).or_default().push((sending, pieces)),
             Err(e) => done.answers.push((sending, Answer::Failed(e.retryable(false)))),
         }
     }

@@ -35,10 +35,11 @@ use rskafka::protocol::primitives::Int16;
 use rskafka::protocol::traits::{ReadError, WriteError};
 
 use super::outbox::{Frame, Outbox, Parts, ticket};
+use super::produce::Produce;
 use super::shape::{Field, Shape, always, check, since};
 
 /// A request that this client speaks.
-pub(crate) trait Api: Encodable + Send + Sync {
+pub(crate) trait Api: Send + Sync {
     /// Its answer.
     type Answer: Decodable + Send;
     /// Its name, for messages.
@@ -60,16 +61,22 @@ pub(crate) trait Api: Encodable + Send + Sync {
     ///
     /// # Errors
     /// What cannot be written in this version.
-    fn write(&self, out: &mut Parts, version: i16) -> Result<(), String> {
-        if let Ok(size) = self.compute_size(version) {
-            out.head.reserve(size);
-        }
-        self.encode(&mut out.head, version).map_err(|e| e.to_string())
+    fn write(&self, out: &mut Parts, version: i16) -> Result<(), String>;
+}
+
+/// As kafka-protocol writes it.
+fn encode<R: Encodable>(request: &R, out: &mut Parts, version: i16) -> Result<(), String> {
+    if let Ok(size) = request.compute_size(version) {
+        out.head.reserve(size);
     }
+    request.encode(&mut out.head, version).map_err(|e| e.to_string())
 }
 
 macro_rules! api {
-    ($request:ident -> $response:ident: $name:literal $api:ident, $min:literal..=$max:literal, flexible $flexible:literal, $answer:expr $(, written by $write:path)?) => {
+    ($request:ident -> $response:ident: $name:literal $api:ident, $min:literal..=$max:literal, flexible $flexible:literal, $answer:expr) => {
+        api!($request -> $response: $name $api, $min..=$max, flexible $flexible, $answer, written by encode);
+    };
+    ($request:ident -> $response:ident: $name:literal $api:ident, $min:literal..=$max:literal, flexible $flexible:literal, $answer:expr, written by $write:path) => {
         impl Api for $request {
             type Answer = $response;
             const NAME: &'static str = $name;
@@ -78,9 +85,9 @@ macro_rules! api {
             const MAX: i16 = $max;
             const FLEXIBLE: i16 = $flexible;
             const ANSWER: &'static [Field] = $answer;
-            $(fn write(&self, out: &mut Parts, version: i16) -> Result<(), String> {
+            fn write(&self, out: &mut Parts, version: i16) -> Result<(), String> {
                 $write(self, out, version)
-            })?
+            }
         }
     };
 }
@@ -103,6 +110,7 @@ api!(ProduceRequest -> ProduceResponse: "Produce" Produce, 3..=12, flexible 9, &
         (0, always(Structs(&[always(Fixed(4)), always(Text), always(Fixed(4)), always(Text)]))),
     ])),
 ], written by super::produce::write);
+api!(Produce -> ProduceResponse: "Produce" Produce, 3..=12, flexible 9, <ProduceRequest as Api>::ANSWER, written by Produce::write);
 
 const FETCH_PARTITION: &[Field] = &[
     always(Fixed(4 + 2 + 8 + 8)),
@@ -270,6 +278,10 @@ impl Api for ApiVersionsRequest {
             ]),
         ),
     ];
+
+    fn write(&self, out: &mut Parts, version: i16) -> Result<(), String> {
+        encode(self, out, version)
+    }
 }
 
 const fn version(v: i16) -> ApiVersion {

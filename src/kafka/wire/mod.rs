@@ -25,3 +25,4 @@ mod stream;
 pub(super) use connect::{Address, Tcp, parse_bootstrap};
 pub use connect::{Connect, Connecting, Io};
 pub(super) use link::Link;
+pub(super) use produce::Produce;

@@ -1,14 +1,40 @@
 //! How a Produce request is written: as kafka-protocol writes it, but with its record bytes pointed to, not copied.
 
+use bytes::Bytes;
 use kafka_protocol::messages::ProduceRequest;
 
 use super::outbox::Parts;
+
+/// A Produce request whose records may come in several pieces.
+#[derive(Debug)]
+pub(crate) struct Produce {
+    /// The first piece of each partition's records is in here.
+    pub(crate) request: ProduceRequest,
+    /// The other pieces of each partition, in the order in which the partitions stand in the request.
+    pub(crate) behind: Vec<Vec<Bytes>>,
+}
+
+impl Produce {
+    pub(super) fn write(&self, out: &mut Parts, version: i16) -> Result<(), String> {
+        write_with(&self.request, &self.behind, out, version)
+    }
+}
 
 /// Writes the body, versions 3 to 12.
 ///
 /// # Errors
 /// What cannot be written: a text or an array over its length, tagged fields (this client sets none).
 pub(super) fn write(request: &ProduceRequest, out: &mut Parts, version: i16) -> Result<(), String> {
+    write_with(request, &[], out, version)
+}
+
+fn write_with(
+    request: &ProduceRequest,
+    behind: &[Vec<Bytes>],
+    out: &mut Parts,
+    version: i16,
+) -> Result<(), String> {
+    let mut behind = behind.iter();
     let flexible = version >= 9;
     let buf = &mut out.head;
     text(buf, request.transactional_id.as_ref().map(|id| id.0.as_str()), flexible)?;
@@ -20,10 +46,10 @@ pub(super) fn write(request: &ProduceRequest, out: &mut Parts, version: i16) -> 
         count(&mut out.head, Some(topic.partition_data.len()), flexible)?;
         for data in &topic.partition_data {
             out.head.extend_from_slice(&data.index.to_be_bytes());
-            count(&mut out.head, data.records.as_ref().map(|records| records.len()), flexible)?;
-            if let Some(records) = &data.records {
-                out.push(records);
-            }
+            let rest = behind.next().map_or(&[][..], Vec::as_slice);
+            let len = |first: &Bytes| rest.iter().fold(first.len(), |sum, piece| sum + piece.len());
+            count(&mut out.head, data.records.as_ref().map(len), flexible)?;
+            data.records.iter().chain(rest).for_each(|piece| out.push(piece));
             tags(&mut out.head, data.unknown_tagged_fields.is_empty(), flexible)?;
         }
         tags(&mut out.head, topic.unknown_tagged_fields.is_empty(), flexible)?;
@@ -76,7 +102,7 @@ fn tags(buf: &mut Vec<u8>, none: bool, flexible: bool) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use bytes::{Bytes, BytesMut};
+    use bytes::BytesMut;
     use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
     use kafka_protocol::messages::{TopicName, TransactionalId};
     use kafka_protocol::protocol::{Encodable, StrBytes};
@@ -121,6 +147,34 @@ mod tests {
                 let got: Vec<u8> = frame.chunks.iter().flat_map(|c| c.iter().copied()).collect();
                 prop_assert!(got == expected, "version {}", version);
             }
+        }
+    }
+
+    #[test]
+    fn records_in_pieces_are_written_as_in_one_and_large_pieces_are_not_copied() {
+        let (first, value, last) = (vec![1; 80], Bytes::from(vec![2; 5000]), vec![3; 9]);
+        let request = |records: &[u8]| {
+            let data = |records| PartitionProduceData::default().with_records(records);
+            let data = vec![
+                data(None),
+                data(Some(Bytes::copy_from_slice(records))),
+                data(Some(Bytes::from_static(b"b"))),
+            ];
+            ProduceRequest::default()
+                .with_topic_data(vec![TopicProduceData::default().with_partition_data(data)])
+        };
+        let behind = vec![Vec::new(), vec![value.clone(), Bytes::from(last.clone())], Vec::new()];
+        let pieces = Produce { request: request(&first), behind };
+        let whole = request(&[&first[..], &value, &last].concat());
+        for version in ProduceRequest::MIN..=ProduceRequest::MAX {
+            let (mut got, mut expected) = (Parts::default(), Parts::default());
+            pieces.write(&mut got, version).unwrap();
+            write(&whole, &mut expected, version).unwrap();
+            let [got, expected] = [got, expected].map(|parts| Frame::new(parts).unwrap());
+            let bytes =
+                |frame: &Frame| frame.chunks.iter().flat_map(|c| c.iter().copied()).collect::<Vec<u8>>();
+            assert_eq!(bytes(&got), bytes(&expected), "version {version}");
+            assert!(got.chunks.iter().any(|chunk| chunk.as_ptr() == value.as_ptr()));
         }
     }
 

@@ -217,6 +217,35 @@ proptest! {
     }
 
     #[test]
+    fn a_batch_with_shared_values_is_the_one_with_copies(
+        options in options(), records in records(), shared in vec(any::<bool>(), 12),
+    ) {
+        let mut b = BatchBuilder::new(options.clone());
+        let (mut next, mut values) = (0, Vec::new());
+        for (r, shared) in records.iter().zip(shared.into_iter().cycle()) {
+            b.skip_offsets((r.offset - next) as u32);
+            next = r.offset + 1;
+            match r.value.clone().map(Bytes::from).filter(|_| shared) {
+                Some(value) => {
+                    b.push_shared(Timestamp(r.timestamp), r.key.as_deref(), &value, r.headers()).unwrap();
+                    values.push(value);
+                }
+                None => b.push(Timestamp(r.timestamp), r.key.as_deref(), r.value.as_deref(), r.headers()).unwrap(),
+            }
+        }
+        let size = b.size();
+        let pieces = b.finish_pieces().unwrap();
+        prop_assert!(b.is_empty() && b.size() == layout::HEADER_LEN);
+        if options.compression == Compression::None {
+            prop_assert_eq!(pieces.len(), size);
+            let (_, rest) = pieces.clone().into_parts();
+            let places: Vec<_> = rest.iter().step_by(2).map(|piece| piece.as_ptr()).collect();
+            prop_assert_eq!(places, values.iter().map(|value| value.as_ptr()).collect::<Vec<_>>());
+        }
+        prop_assert_eq!(pieces.join(), build(&options, &records));
+    }
+
+    #[test]
     fn a_batch_in_the_memory_of_others_is_the_same(
         options in options(), batches in vec((records(), any::<bool>()), 1..6),
     ) {

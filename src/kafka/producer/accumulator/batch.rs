@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::codec::record_batch::{BatchBuilder, BatchOptions, BatchView, restamp};
+use crate::codec::record_batch::{BatchBuilder, BatchOptions, BatchView, Pieces, restamp};
 use crate::kafka::producer::completion::{Completion, Promise, Written};
 use crate::kafka::producer::record::Record;
 use crate::kafka::producer::sequence::Stamp;
@@ -19,7 +19,7 @@ pub(super) struct Batch {
     /// Empty again once the batch is sealed; kept to be used for another.
     builder: BatchBuilder,
     /// The bytes on the wire and what they are stamped with.
-    sealed: Option<(Bytes, Stamp)>,
+    sealed: Option<(Pieces, Stamp)>,
     pub(super) records: u32,
     /// Uncompressed size on the wire.
     pub(super) size: usize,
@@ -68,7 +68,11 @@ impl Batch {
     #[inline]
     pub(super) fn push(&mut self, timestamp: Timestamp, record: &Record<'_>) -> Result<Option<(u32, usize)>> {
         let headers = record.headers.iter().map(|(name, value)| (name.as_str(), value.as_deref()));
-        match self.builder.push(timestamp, record.key_bytes(), record.value_bytes(), headers) {
+        let pushed = match record.shared_value().filter(|value| self.is_large(value)) {
+            Some(value) => self.builder.push_shared(timestamp, record.key_bytes(), value, headers),
+            None => self.builder.push(timestamp, record.key_bytes(), record.value_bytes(), headers),
+        };
+        match pushed {
             Ok(()) => {
                 let index = self.records;
                 let grown = self.builder.size() - self.size;
@@ -82,6 +86,11 @@ impl Batch {
         }
     }
 
+    /// Half of a batch: to hold a handle on it costs less than to copy it.
+    fn is_large(&self, value: &Bytes) -> bool {
+        value.len() >= self.builder.options().max_bytes / 2
+    }
+
     pub(super) fn resolve(self, outcome: Result<Written>) -> Resolved {
         Resolved { held: self.held, records: self.records, promise: self.promise, outcome }
     }
@@ -89,8 +98,8 @@ impl Batch {
     /// Its outcome is that it was written; its builder may serve again.
     pub(super) fn written(self, written: Written) -> (Resolved, BatchBuilder) {
         let Self { mut builder, sealed, held, records, promise, .. } = self;
-        if let Some((bytes, _)) = sealed {
-            builder.recycle(bytes);
+        if let Some((pieces, _)) = sealed {
+            builder.recycle(pieces.into_parts().0);
         }
         (Resolved { held, records, promise, outcome: Ok(written) }, builder)
     }
@@ -133,7 +142,7 @@ impl Batch {
 
     fn halves(&self) -> Result<[BatchBuilder; 2]> {
         let bytes = match &self.sealed {
-            Some((bytes, _)) => bytes.clone(),
+            Some((pieces, _)) => pieces.clone().join(),
             None => return Err(Error::new(ErrorKind::Internal, "a batch is split that was never sealed")),
         };
         // Its own bytes: no longer than what was put in.
@@ -180,21 +189,21 @@ pub(crate) struct Sending {
 impl Sending {
     /// The bytes to send: closes the batch the first time (compression, checksum), and gives the same ones again
     /// after that, unless it was stamped anew.
-    pub(crate) fn seal(&mut self) -> Result<Bytes> {
+    pub(crate) fn seal(&mut self) -> Result<Pieces> {
         let batch = &mut self.batch;
         let stamp = batch.stamp.ok_or_else(|| {
             Error::new(ErrorKind::Internal, format!("a batch of topic {} has no sequence", self.topic))
         })?;
-        let bytes = match batch.sealed.take() {
-            Some((bytes, with)) if with == stamp => bytes,
-            Some((bytes, _)) => restamp(bytes, stamp.id, stamp.epoch, stamp.base)?,
+        let pieces = match batch.sealed.take() {
+            Some((pieces, with)) if with == stamp => pieces,
+            Some((pieces, _)) => restamp(pieces.join(), stamp.id, stamp.epoch, stamp.base)?.into(),
             None => {
                 batch.builder.set_producer(stamp.id, stamp.epoch, stamp.base);
-                batch.builder.finish()?
+                batch.builder.finish_pieces()?
             }
         };
-        batch.sealed = Some((bytes.clone(), stamp));
-        Ok(bytes)
+        batch.sealed = Some((pieces.clone(), stamp));
+        Ok(pieces)
     }
 
     /// How many bytes [`seal`](Self::seal) has to compress.

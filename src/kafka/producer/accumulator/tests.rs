@@ -2,6 +2,7 @@
 
 mod model;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 
 use super::*;
@@ -128,7 +129,7 @@ fn failure(queued: &mut Queued) -> (ErrorKind, bool) {
 }
 
 fn view(sending: &mut Sending) -> BatchView {
-    BatchList::new(sending.seal().unwrap()).next().unwrap().unwrap()
+    BatchList::new(sending.seal().unwrap().join()).next().unwrap().unwrap()
 }
 
 /// Epoch and first number of a batch.
@@ -417,7 +418,7 @@ fn a_batch_that_the_broker_finds_too_large_comes_again_in_halves_and_the_next_on
     let mut records: Vec<_> = (0..8).map(|n| bed.append(0, &format!("{n}{}", "x".repeat(100)))).collect();
     bed.machine.hurry(bed.now);
     let mut whole = bed.one();
-    let (bytes, size) = (whole.seal().unwrap(), bed.machine.used);
+    let (bytes, size) = (whole.seal().unwrap().join(), bed.machine.used);
     bed.answer(whole, refused(code::MESSAGE_TOO_LARGE));
     assert_eq!(bed.machine.used, size, "the buffer holds the same records");
     let mut values = Vec::new();
@@ -442,13 +443,49 @@ fn a_batch_that_the_broker_finds_too_large_comes_again_in_halves_and_the_next_on
 }
 
 #[test]
+fn a_value_that_is_most_of_a_batch_leaves_from_where_it_is_and_comes_again_the_same() {
+    let mut bed = Bed::new(settings());
+    let value = Bytes::from(vec![7; settings().batch_size]);
+    let mut records: Vec<Queued> = Vec::new();
+    for value in [value.clone(), Bytes::from_static(b"small")] {
+        let record = Record::to_topic(topic()).partition(0).key("k").value(value);
+        match bed.machine.append(&record, false, Timestamp(0), || bed.now, || 0).unwrap() {
+            Append::Done { completion, index, .. } => {
+                records.push(Queued::new(completion, index, Timestamp(0)))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(bed.machine.used > value.len());
+    let mut s = bed.one();
+    let (_, rest) = s.seal().unwrap().into_parts();
+    assert_eq!(rest[0].as_ptr(), value.as_ptr());
+    let read = |s: &mut Sending| {
+        let records = view(s).records(1 << 20).unwrap();
+        records.iter().map(|r| r.unwrap().value().unwrap().to_vec()).collect::<Vec<_>>()
+    };
+    let both = |read: Vec<Vec<u8>>| read == [&value[..], b"small"];
+    assert!(both(read(&mut s)));
+    // A new epoch: the bytes are stamped anew.
+    bed.answer(s, refused(code::UNKNOWN_PRODUCER_ID));
+    bed.wait(5_000);
+    let mut s = bed.one();
+    assert_eq!(stamp(&mut s), (1, 0));
+    assert!(both(read(&mut s)));
+    bed.answer(s, written(4));
+    let offsets = records.iter_mut().map(|r| outcome(r).unwrap().unwrap().offset.0);
+    assert_eq!(offsets.collect::<Vec<_>>(), [4, 5]);
+    assert_eq!(bed.machine.used, 0);
+}
+
+#[test]
 fn a_batch_whose_leader_went_after_the_append_is_ambiguous_and_its_numbers_are_not_used_again() {
     for &code in AFTER_APPEND {
         let mut bed = Bed::new(settings());
         let mut log = model::Log::default();
         let mut record = bed.append(0, "x");
         let mut s = bed.one();
-        log.append(s.seal().unwrap());
+        log.append(s.seal().unwrap().join());
         // No leader comes until the delivery timeout.
         bed.wait(30_000);
         bed.answer(s, refused(code));
@@ -456,7 +493,7 @@ fn a_batch_whose_leader_went_after_the_append_is_ambiguous_and_its_numbers_are_n
         // Under the old numbers the broker would take the next record for this one, and it would be nowhere.
         bed.put(0, "y");
         let mut s = bed.one();
-        log.append(s.seal().unwrap());
+        log.append(s.seal().unwrap().join());
         assert_eq!(log.values, ["x", "y"], "{code}");
     }
 }

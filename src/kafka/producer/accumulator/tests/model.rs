@@ -172,7 +172,7 @@ impl World {
             let mut partitions: Vec<_> = sendings.iter().map(|s| s.partition).collect();
             partitions.dedup();
             assert_eq!(partitions.len(), sendings.len(), "one batch of a partition in a request");
-            let bytes = sendings.iter_mut().map(|s| (s.partition, s.seal().unwrap())).collect();
+            let bytes = sendings.iter_mut().map(|s| (s.partition, s.seal().unwrap().join())).collect();
             let wire = &mut self.wires[node.0 as usize];
             wire.push_back(Request { sendings, bytes, answers: None });
             assert!(wire.len() <= 5, "five requests at most");
