@@ -74,8 +74,8 @@ impl Line {
             let last = if ending == 5 { self.random.range(0, share) } else { share };
             for n in 0..share {
                 if n == last {
-                    self.closed(producers);
                     let (producer, deadline) = (producer.clone(), self.random.millis(0, 2000));
+                    self.closed(producers, deadline);
                     self.outcomes.spawn(async move { drop(producer.close(deadline).await) });
                 }
                 self.record(&producer, producers, sent, keys, limit).await;
@@ -88,8 +88,9 @@ impl Line {
             match ending {
                 0 => drop(producer.flush().await),
                 1 => {
-                    self.closed(producers);
-                    drop(producer.close(self.random.millis(0, 3000)).await);
+                    let deadline = self.random.millis(0, 3000);
+                    self.closed(producers, deadline);
+                    drop(producer.close(deadline).await);
                 }
                 2 => drop(producer.close(2 * self.delivery_timeout).await),
                 // Given up half-way: it goes on closing.
@@ -109,8 +110,9 @@ impl Line {
         }
     }
 
-    fn closed(&self, producer: u64) {
+    fn closed(&self, producer: u64, deadline: Duration) {
         self.run.history().closed.insert((self.index, producer));
+        self.run.closes(&format!("writer-{}", self.index), deadline);
     }
 
     /// A producer with settings of its own, and the size of its largest record.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -35,8 +35,10 @@ pub struct Watch {
     /// Partition: leader epoch, leader, and when that was first told.
     told: Mutex<BTreeMap<i32, (i32, i32, Duration)>>,
     found: Mutex<Vec<String>>,
-    /// A producer was closed before its answers had come: nobody reads what they say.
-    closed: AtomicBool,
+    /// Until then a producer may be given up that does not read the answers to what it has sent.
+    closing: Mutex<Duration>,
+    /// Questions for metadata. The client asks one at a time: with the next one it has given up the one before.
+    questions: AtomicU64,
 }
 
 impl Watch {
@@ -46,13 +48,17 @@ impl Watch {
             network,
             told: Mutex::default(),
             found: Mutex::default(),
-            closed: AtomicBool::new(false),
+            closing: Mutex::default(),
+            questions: AtomicU64::new(0),
         })
     }
 
-    /// From now on answers to producers may go unread where this is the client's host.
-    pub fn close(&self, host: &str) {
-        self.closed.fetch_or(self.host == host, Ordering::Relaxed);
+    /// Where this is the client's host, answers to what its producers send in this time may go unread.
+    pub fn close(&self, host: &str, within: Duration) {
+        if self.host == host {
+            let mut closing = self.closing.lock().unwrap();
+            *closing = (*closing).max(self.network.elapsed() + within);
+        }
     }
 
     /// What was found so far, once.
@@ -115,6 +121,14 @@ impl Connect for Tap {
     }
 }
 
+struct Asked {
+    key: i16,
+    version: i16,
+    /// Of how many questions it is the last.
+    question: u64,
+    at: Duration,
+}
+
 struct Tapped {
     inner: Box<dyn Io>,
     watch: Arc<Watch>,
@@ -123,8 +137,8 @@ struct Tapped {
     ready: Option<Duration>,
     there: BytesMut,
     back: BytesMut,
-    /// Requests whose answer tells of leaders, without one yet: correlation id to API and version.
-    asked: HashMap<i32, (i16, i16)>,
+    /// Requests whose answer tells of leaders, without one yet, by their correlation id.
+    asked: HashMap<i32, Asked>,
 }
 
 fn frame(buffer: &mut BytesMut) -> Option<Bytes> {
@@ -147,7 +161,10 @@ impl Tapped {
             }
             let ready = self.ready.unwrap_or_default();
             if matches!(key, METADATA | PRODUCE) {
-                self.asked.insert(head.get_i32(), (key, version));
+                let questions = &self.watch.questions;
+                let question = questions.fetch_add(u64::from(key == METADATA), Ordering::Relaxed) + 1;
+                let at = self.watch.network.elapsed();
+                self.asked.insert(head.get_i32(), Asked { key, version, question, at });
             }
             match key {
                 PRODUCE => {
@@ -175,7 +192,9 @@ impl Tapped {
         self.back.extend_from_slice(data);
         while let Some(mut frame) = frame(&mut self.back) {
             let Some(correlation) = frame.first_chunk().map(|b| i32::from_be_bytes(*b)) else { continue };
-            let Some((key, version)) = self.asked.remove(&correlation) else { continue };
+            let Some(Asked { key, version, question, at }) = self.asked.remove(&correlation) else {
+                continue;
+            };
             if key == PRODUCE {
                 // A refusal may name the leader (KIP-951).
                 ResponseHeader::decode(&mut frame, ProduceResponse::header_version(version)).unwrap();
@@ -185,7 +204,7 @@ impl Tapped {
                     let leader = &p.current_leader;
                     if leader.leader_id.0 >= 0 {
                         // Perhaps nobody reads it: then this leader and the one before are as good.
-                        let unread = self.watch.closed.load(Ordering::Relaxed);
+                        let unread = at <= *self.watch.closing.lock().unwrap();
                         let named = if unread { -1 } else { leader.leader_id.0 };
                         self.watch.told(p.index, leader.leader_epoch, named);
                     }
@@ -196,8 +215,11 @@ impl Tapped {
             let answer = MetadataResponse::decode(&mut frame, version).unwrap();
             let topics =
                 answer.topics.iter().filter(|t| t.name.as_ref().is_some_and(|n| n.as_str() == TOPIC));
+            // Nobody reads the late answer to a question that was given up: then this leader and the one before are as good.
+            let unread = question < self.watch.questions.load(Ordering::Relaxed);
             for p in topics.flat_map(|t| &t.partitions) {
-                self.watch.told(p.partition_index, p.leader_epoch, p.leader_id.0);
+                let named = if unread { -1 } else { p.leader_id.0 };
+                self.watch.told(p.partition_index, p.leader_epoch, named);
             }
         }
     }

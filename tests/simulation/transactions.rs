@@ -157,7 +157,7 @@ impl Line {
     async fn after(&mut self, worker: Worker) -> Option<Worker> {
         let way = self.random.range(0, 19);
         if matches!(way, 1..=3) {
-            self.run.closes(&self.host);
+            self.run.closes(&self.host, PATIENCE);
         }
         match way {
             0 => drop(worker.producer),

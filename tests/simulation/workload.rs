@@ -136,9 +136,9 @@ impl Run {
         }
     }
 
-    /// A producer on this host is closed before its answers have come.
-    pub fn closes(&self, host: &str) {
-        self.watches.lock().unwrap().iter().for_each(|watch| watch.close(host));
+    /// A producer on this host is closed, perhaps before its answers have come.
+    pub fn closes(&self, host: &str, within: Duration) {
+        self.watches.lock().unwrap().iter().for_each(|watch| watch.close(host, within));
     }
 
     pub fn note(&self, what: String) {
@@ -302,8 +302,10 @@ pub async fn writer(run: Arc<Run>, index: usize) {
         match random.range(0, 3) {
             0 => drop(producer.flush().await),
             1 => {
+                let deadline = random.millis(0, 3000);
                 run.history().closed.insert((index, producers));
-                drop(producer.close(random.millis(0, 3000)).await);
+                run.closes(&host, deadline);
+                drop(producer.close(deadline).await);
             }
             2 => drop(producer.close(2 * delivery_timeout).await),
             _ => {}
