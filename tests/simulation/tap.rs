@@ -74,11 +74,11 @@ impl Watch {
         }
     }
 
-    fn asked(&self, what: &str, partition: i32, node: i32, ready: Duration) {
+    fn asked(&self, what: &str, partition: i32, node: i32, ready: Duration, begun: Duration) {
         let now = self.network.elapsed();
         let Some((epoch, leader, at)) = self.told.lock().unwrap().get(&partition).copied() else { return };
         // Who waits for a connection to be ready has chosen it before.
-        if leader >= 0 && leader != node && ready < at && now > at + GRACE {
+        if leader >= 0 && leader != node && ready < at && begun > at + GRACE {
             self.found.lock().unwrap().push(format!(
                 "at {now:?}: {} sent a {what} of partition {partition} to broker {node}; it was told at {at:?} that {leader} \
                  leads it (epoch {epoch})",
@@ -112,6 +112,7 @@ impl Connect for Tap {
                 watch,
                 node,
                 ready: None,
+                blocked: None,
                 there: BytesMut::new(),
                 back: BytesMut::new(),
                 asked: HashMap::new(),
@@ -135,6 +136,8 @@ struct Tapped {
     node: i32,
     /// When its first request after the greeting left.
     ready: Option<Duration>,
+    /// Since when the stream took no bytes, and the moment at which it did again: what leaves in that moment was begun before.
+    blocked: Option<(Duration, Option<Duration>)>,
     there: BytesMut,
     back: BytesMut,
     /// Requests whose answer tells of leaders, without one yet, by their correlation id.
@@ -160,6 +163,7 @@ impl Tapped {
                 self.ready.get_or_insert_with(|| self.watch.network.elapsed());
             }
             let ready = self.ready.unwrap_or_default();
+            let begun = self.blocked.map_or_else(|| self.watch.network.elapsed(), |(since, _)| since);
             if matches!(key, METADATA | PRODUCE) {
                 let questions = &self.watch.questions;
                 let question = questions.fetch_add(u64::from(key == METADATA), Ordering::Relaxed) + 1;
@@ -172,7 +176,7 @@ impl Tapped {
                     let request = ProduceRequest::decode(&mut frame, version).unwrap();
                     let data = request.topic_data.iter().filter(|t| t.name.as_str() == TOPIC);
                     for partition in data.flat_map(|t| &t.partition_data) {
-                        self.watch.asked("produce", partition.index, self.node, ready);
+                        self.watch.asked("produce", partition.index, self.node, ready, begun);
                     }
                 }
                 FETCH => {
@@ -180,7 +184,7 @@ impl Tapped {
                     let request = FetchRequest::decode(&mut frame, version).unwrap();
                     let topics = request.topics.iter().filter(|t| t.topic.as_str() == TOPIC);
                     for partition in topics.flat_map(|t| &t.partitions) {
-                        self.watch.asked("fetch", partition.partition, self.node, ready);
+                        self.watch.asked("fetch", partition.partition, self.node, ready, begun);
                     }
                 }
                 _ => {}
@@ -242,6 +246,13 @@ impl AsyncWrite for Tapped {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.inner).poll_write(cx, data);
+        let now = this.watch.network.elapsed();
+        this.blocked =
+            match (this.blocked.filter(|(_, until)| until.is_none_or(|until| until == now)), &result) {
+                (Some((since, _)), Poll::Pending) => Some((since, None)),
+                (None, Poll::Pending) => Some((now, None)),
+                (blocked, Poll::Ready(_)) => blocked.map(|(since, _)| (since, Some(now))),
+            };
         if let Poll::Ready(Ok(n)) = &result {
             this.sent(&data[..*n]);
         }
