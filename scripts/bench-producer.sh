@@ -102,7 +102,7 @@ run() { # run NAME OP CODEC SIZE COUNT PARTITIONS [LEVEL]: appends the peer's li
   made[$topic]=1
   line=$(peer "$name" "$op" --kafka "$KAFKA_BOOTSTRAP" --topic $topic --count "$count" --size "$size" --codec "$codec" ${more[@]+"${more[@]}"} | tail -1) ||
     { say "$name failed: $op, $codec, $size B: ${line:-nothing said}"; failed=1; return 0; }
-  bytes=$(find "$BROKERS_HOME/run/kafka/1/data" -path "*/$topic-*" -name '*.log' -printf '%s\n' | awk '{s += $1} END {print s + 0}')
+  bytes=$({ find "$BROKERS_HOME/run/kafka/1/data" -path "*/$topic-*" -name '*.log' -printf '%s\n' 2> /dev/null || true; } | awk '{s += $1} END {print s + 0}')
   [ $mode != peers ] || topic delete $topic
   line="{\"round\":$round,\"partitions\":$partitions,\"log_bytes\":$bytes,${line#\{}"
   echo "$line" >>"$lines"
