@@ -5,6 +5,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::Timestamp;
 use crate::random::{STEP, mix};
@@ -64,18 +65,23 @@ impl Nature {
     }
 }
 
-#[cfg(target_os = "linux")]
+/// Milliseconds since 1970.
 #[inline]
 fn tick() -> Timestamp {
-    let since = rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse);
-    Timestamp(since.tv_sec.saturating_mul(1000).saturating_add(since.tv_nsec / 1_000_000))
+    let since = since_1970();
+    let whole = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    Timestamp(whole.saturating_mul(1000).saturating_add(since.subsec_millis().into()))
+}
+
+#[cfg(target_os = "linux")]
+#[inline]
+fn since_1970() -> Duration {
+    Duration::try_from(rustix::time::clock_gettime(rustix::time::ClockId::RealtimeCoarse)).unwrap_or_default()
 }
 
 #[cfg(not(target_os = "linux"))]
-fn tick() -> Timestamp {
-    let since =
-        std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+fn since_1970() -> Duration {
+    std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 #[cfg(test)]

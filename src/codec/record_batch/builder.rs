@@ -329,7 +329,7 @@ impl BatchBuilder {
 
     /// Takes the memory of a finished batch for the next one, where `batch` is the only handle on it. Its bytes need not be
     /// made ready again.
-    pub fn recycle(&mut self, batch: Bytes) {
+    pub fn recycle(&mut self, batch: impl Into<Pieces>) {
         let plain = self.options.compression == Compression::None;
         if plain && !self.is_empty() {
             return;
@@ -337,7 +337,10 @@ impl BatchBuilder {
         let mine = if plain { &mut self.buf } else { &mut self.packed };
         // What is left here may be the other end of the same memory.
         *mine = BytesMut::new();
-        if let Ok(memory) = batch.try_into_mut() {
+        // So may be the pieces between shared values.
+        let (first, rest) = batch.into().into_parts();
+        drop(rest);
+        if let Ok(memory) = first.try_into_mut() {
             *mine = memory;
         }
     }

@@ -51,6 +51,7 @@ async fn the_broker_that_leads_no_more_names_the_one_that_does_and_the_view_has_
 
     use crate::codec::record_batch::{BatchBuilder, BatchOptions};
     use crate::embedded::Kafka;
+    use crate::kafka::wire::Produce;
 
     let kafka = Kafka::builder().brokers(3).topic("t", 2).start().await.unwrap();
     let client = Client::builder(kafka.bootstrap()).connect().await.unwrap();
@@ -68,7 +69,9 @@ async fn the_broker_that_leads_no_more_names_the_one_that_does_and_the_view_has_
             PartitionProduceData::default().with_index(partition).with_records(Some(batch.finish().unwrap()));
         let data =
             TopicProduceData::default().with_name(topic_name(&topic())).with_partition_data(vec![data]);
-        ProduceRequest::default().with_acks(-1).with_timeout_ms(9_000).with_topic_data(vec![data])
+        Produce::from(
+            ProduceRequest::default().with_acks(-1).with_timeout_ms(9_000).with_topic_data(vec![data]),
+        )
     };
     let link = inner.link(old).await.unwrap();
     let refused = link.call(request(0)).await.unwrap();

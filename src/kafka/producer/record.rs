@@ -146,8 +146,8 @@ impl<'a> Record<'a> {
         self
     }
 
-    /// The creation time in milliseconds since the epoch. Default: the moment of `enqueue`, a few milliseconds earlier at
-    /// most.
+    /// The creation time in milliseconds since the epoch. Default: the moment of `enqueue`; on Linux up to a
+    /// tick of the kernel's clock before it (10 ms at most).
     #[must_use]
     pub fn timestamp(mut self, timestamp: impl Into<Timestamp>) -> Self {
         self.timestamp = Some(timestamp.into());

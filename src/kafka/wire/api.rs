@@ -23,7 +23,7 @@ use kafka_protocol::messages::{
     FindCoordinatorResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
     InitProducerIdRequest, InitProducerIdResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest,
     MetadataResponse, OffsetCommitRequest, OffsetCommitResponse, OffsetFetchRequest, OffsetFetchResponse,
-    ProduceRequest, ProduceResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
+    ProduceResponse, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable};
 use rskafka::protocol::api_key::ApiKey;
@@ -103,14 +103,13 @@ const PRODUCE_PARTITION: &[Field] = &[
     since(10, Tags(&[(0, always(Struct(&[always(Fixed(4 + 4))])))])),
 ];
 // The throttle time stands behind the topics; the tagged field holds the addresses of the leaders named above.
-api!(ProduceRequest -> ProduceResponse: "Produce" Produce, 3..=12, flexible 9, &[
+api!(Produce -> ProduceResponse: "Produce" Produce, 3..=12, flexible 9, &[
     always(Structs(&[always(Text), always(Structs(PRODUCE_PARTITION))])),
     always(Fixed(4)),
     since(10, Tags(&[
         (0, always(Structs(&[always(Fixed(4)), always(Text), always(Fixed(4)), always(Text)]))),
     ])),
-], written by super::produce::write);
-api!(Produce -> ProduceResponse: "Produce" Produce, 3..=12, flexible 9, <ProduceRequest as Api>::ANSWER, written by Produce::write);
+], written by Produce::write);
 
 const FETCH_PARTITION: &[Field] = &[
     always(Fixed(4 + 2 + 8 + 8)),

@@ -25,4 +25,5 @@ mod stream;
 pub(super) use connect::{Address, Tcp, parse_bootstrap};
 pub use connect::{Connect, Connecting, Io};
 pub(super) use link::Link;
+pub(super) use outbox::COPIED;
 pub(super) use produce::Produce;

@@ -15,46 +15,41 @@ pub(crate) struct Produce {
 }
 
 impl Produce {
+    /// Writes the body, versions 3 to 12.
+    ///
+    /// # Errors
+    /// What cannot be written: a text or an array over its length, tagged fields (this client sets none).
     pub(super) fn write(&self, out: &mut Parts, version: i16) -> Result<(), String> {
-        write_with(&self.request, &self.behind, out, version)
-    }
-}
-
-/// Writes the body, versions 3 to 12.
-///
-/// # Errors
-/// What cannot be written: a text or an array over its length, tagged fields (this client sets none).
-pub(super) fn write(request: &ProduceRequest, out: &mut Parts, version: i16) -> Result<(), String> {
-    write_with(request, &[], out, version)
-}
-
-fn write_with(
-    request: &ProduceRequest,
-    behind: &[Vec<Bytes>],
-    out: &mut Parts,
-    version: i16,
-) -> Result<(), String> {
-    let mut behind = behind.iter();
-    let flexible = version >= 9;
-    let buf = &mut out.head;
-    text(buf, request.transactional_id.as_ref().map(|id| id.0.as_str()), flexible)?;
-    buf.extend_from_slice(&request.acks.to_be_bytes());
-    buf.extend_from_slice(&request.timeout_ms.to_be_bytes());
-    count(buf, Some(request.topic_data.len()), flexible)?;
-    for topic in &request.topic_data {
-        text(&mut out.head, Some(topic.name.0.as_str()), flexible)?;
-        count(&mut out.head, Some(topic.partition_data.len()), flexible)?;
-        for data in &topic.partition_data {
-            out.head.extend_from_slice(&data.index.to_be_bytes());
-            let rest = behind.next().map_or(&[][..], Vec::as_slice);
-            let len = |first: &Bytes| rest.iter().fold(first.len(), |sum, piece| sum + piece.len());
-            count(&mut out.head, data.records.as_ref().map(len), flexible)?;
-            data.records.iter().chain(rest).for_each(|piece| out.push(piece));
-            tags(&mut out.head, data.unknown_tagged_fields.is_empty(), flexible)?;
+        let Self { request, behind } = self;
+        let mut behind = behind.iter();
+        let flexible = version >= 9;
+        let buf = &mut out.head;
+        text(buf, request.transactional_id.as_ref().map(|id| id.0.as_str()), flexible)?;
+        buf.extend_from_slice(&request.acks.to_be_bytes());
+        buf.extend_from_slice(&request.timeout_ms.to_be_bytes());
+        count(buf, Some(request.topic_data.len()), flexible)?;
+        for topic in &request.topic_data {
+            text(&mut out.head, Some(topic.name.0.as_str()), flexible)?;
+            count(&mut out.head, Some(topic.partition_data.len()), flexible)?;
+            for data in &topic.partition_data {
+                out.head.extend_from_slice(&data.index.to_be_bytes());
+                let rest = behind.next().map_or(&[][..], Vec::as_slice);
+                let len = |first: &Bytes| rest.iter().fold(first.len(), |sum, piece| sum + piece.len());
+                count(&mut out.head, data.records.as_ref().map(len), flexible)?;
+                data.records.iter().chain(rest).for_each(|piece| out.push(piece));
+                tags(&mut out.head, data.unknown_tagged_fields.is_empty(), flexible)?;
+            }
+            tags(&mut out.head, topic.unknown_tagged_fields.is_empty(), flexible)?;
         }
-        tags(&mut out.head, topic.unknown_tagged_fields.is_empty(), flexible)?;
+        tags(&mut out.head, request.unknown_tagged_fields.is_empty(), flexible)
     }
-    tags(&mut out.head, request.unknown_tagged_fields.is_empty(), flexible)
+}
+
+#[cfg(test)]
+impl From<ProduceRequest> for Produce {
+    fn from(request: ProduceRequest) -> Self {
+        Self { request, behind: Vec::new() }
+    }
 }
 
 fn text(buf: &mut Vec<u8>, text: Option<&str>, flexible: bool) -> Result<(), String> {
@@ -138,11 +133,11 @@ mod tests {
     proptest! {
         #[test]
         fn the_bytes_are_those_of_kafka_protocol_in_every_version(request in requests()) {
-            for version in ProduceRequest::MIN..=ProduceRequest::MAX {
+            for version in Produce::MIN..=Produce::MAX {
                 let mut expected = BytesMut::from(&b"head"[..]);
                 request.encode(&mut expected, version).unwrap();
                 let mut parts = Parts::new(b"head".to_vec());
-                write(&request, &mut parts, version).unwrap();
+                Produce::from(request.clone()).write(&mut parts, version).unwrap();
                 let frame = Frame::new(parts).unwrap();
                 let got: Vec<u8> = frame.chunks.iter().flat_map(|c| c.iter().copied()).collect();
                 prop_assert!(got == expected, "version {}", version);
@@ -165,11 +160,11 @@ mod tests {
         };
         let behind = vec![Vec::new(), vec![value.clone(), Bytes::from(last.clone())], Vec::new()];
         let pieces = Produce { request: request(&first), behind };
-        let whole = request(&[&first[..], &value, &last].concat());
-        for version in ProduceRequest::MIN..=ProduceRequest::MAX {
+        let whole = Produce::from(request(&[&first[..], &value, &last].concat()));
+        for version in Produce::MIN..=Produce::MAX {
             let (mut got, mut expected) = (Parts::default(), Parts::default());
             pieces.write(&mut got, version).unwrap();
-            write(&whole, &mut expected, version).unwrap();
+            whole.write(&mut expected, version).unwrap();
             let [got, expected] = [got, expected].map(|parts| Frame::new(parts).unwrap());
             let bytes =
                 |frame: &Frame| frame.chunks.iter().flat_map(|c| c.iter().copied()).collect::<Vec<u8>>();
@@ -181,10 +176,10 @@ mod tests {
     #[test]
     fn what_cannot_be_written_is_an_error() {
         let tagged = ProduceRequest::default().with_unknown_tagged_field(3, Bytes::from_static(b"x"));
-        assert!(write(&tagged, &mut Parts::default(), 9).is_err());
+        assert!(Produce::from(tagged).write(&mut Parts::default(), 9).is_err());
         let long = TopicName(StrBytes::from_string("x".repeat(40_000)));
         let topic = TopicProduceData::default().with_name(long);
         let long = ProduceRequest::default().with_topic_data(vec![topic]);
-        assert!(write(&long, &mut Parts::default(), 8).is_err());
+        assert!(Produce::from(long).write(&mut Parts::default(), 8).is_err());
     }
 }

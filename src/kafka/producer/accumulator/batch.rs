@@ -9,6 +9,7 @@ use crate::codec::record_batch::{BatchBuilder, BatchOptions, BatchView, Pieces, 
 use crate::kafka::producer::completion::{Completion, Promise, Written};
 use crate::kafka::producer::record::Record;
 use crate::kafka::producer::sequence::Stamp;
+use crate::kafka::wire::COPIED;
 use crate::{Error, ErrorKind, Partition, Result, Timestamp, Topic};
 
 /// A batch.
@@ -86,9 +87,9 @@ impl Batch {
         }
     }
 
-    /// Half of a batch: to hold a handle on it costs less than to copy it.
+    /// Half of a batch, and not so little that it would be copied on its way: to hold a handle costs less than a copy.
     fn is_large(&self, value: &Bytes) -> bool {
-        value.len() >= self.builder.options().max_bytes / 2
+        value.len() >= (self.builder.options().max_bytes / 2).max(COPIED)
     }
 
     pub(super) fn resolve(self, outcome: Result<Written>) -> Resolved {
@@ -99,7 +100,7 @@ impl Batch {
     pub(super) fn written(self, written: Written) -> (Resolved, BatchBuilder) {
         let Self { mut builder, sealed, held, records, promise, .. } = self;
         if let Some((pieces, _)) = sealed {
-            builder.recycle(pieces.into_parts().0);
+            builder.recycle(pieces);
         }
         (Resolved { held, records, promise, outcome: Ok(written) }, builder)
     }

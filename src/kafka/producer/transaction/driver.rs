@@ -12,7 +12,7 @@ use kafka_protocol::messages::txn_offset_commit_request::{
 };
 use kafka_protocol::messages::{
     AddOffsetsToTxnRequest, AddPartitionsToTxnRequest, EndTxnRequest, GroupId, InitProducerIdRequest,
-    ProduceRequest, ProducerId as WireId, TransactionalId, TxnOffsetCommitRequest,
+    ProducerId as WireId, TransactionalId, TxnOffsetCommitRequest,
 };
 use tokio::time::Instant;
 
@@ -22,7 +22,7 @@ use super::{Committing, GroupMetadata, Identity, Place, Protocol};
 use crate::kafka::client::{lock, text, topic_name};
 use crate::kafka::group::Coordinated;
 use crate::kafka::producer::sender::Shared;
-use crate::kafka::wire::Link;
+use crate::kafka::wire::{Link, Produce};
 use crate::{Error, ErrorKind, NodeId, Partition, ProducerEpoch, ProducerId, Result, Topic};
 
 /// How often what came back is given up, while a transaction is being aborted.
@@ -149,7 +149,7 @@ fn protocol(link: &Link) -> Protocol {
     let level = link.feature("transaction.version").unwrap_or(0);
     let speaks = link.version::<EndTxnRequest>() >= Some(5)
         && link.version::<TxnOffsetCommitRequest>() >= Some(5)
-        && link.version::<ProduceRequest>() >= Some(12);
+        && link.version::<Produce>() >= Some(12);
     if level >= 2 && speaks { Protocol::V2 } else { Protocol::V1 }
 }
 

@@ -96,21 +96,21 @@ fn produce() {
     let mut answer = ProduceResponse::default().with_responses(vec![topic]).with_node_endpoints(vec![node]);
     let mut out = BytesMut::new();
     answer.encode(&mut out, 12).unwrap();
-    assert_eq!(decode::<ProduceRequest>(out.freeze(), 12).unwrap(), answer, "leaders and addresses are read");
+    assert_eq!(decode::<Produce>(out.freeze(), 12).unwrap(), answer, "leaders and addresses are read");
     for version in [8, 9] {
         // These have no place for them.
         assert!(answer.encode(&mut BytesMut::new(), version).is_ok());
     }
-    every_version::<ProduceRequest>(&answer);
+    every_version::<Produce>(&answer);
     answer.node_endpoints.clear();
-    every_version::<ProduceRequest>(&answer);
+    every_version::<Produce>(&answer);
 }
 
 #[test]
 fn an_answer_that_announces_billions_in_a_tagged_field_is_refused_before_it_is_allocated() {
     // A produce answer, version 10: no topics, no throttling, the tagged field 0 with 4,294,967,294 addresses.
     let body = Bytes::from_static(&[1, 0, 0, 0, 0, 1, 0, 5, 0xff, 0xff, 0xff, 0xff, 0x0f]);
-    assert!(decode::<ProduceRequest>(body, 10).is_err());
+    assert!(decode::<Produce>(body, 10).is_err());
 }
 
 #[test]

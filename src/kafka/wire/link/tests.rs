@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
-use crate::kafka::wire::{Connecting, Io};
+use crate::kafka::wire::{Connecting, Io, Produce};
 
 /// Answers every ApiVersions request with `answer`, every Produce and EndTxn request with an empty answer. What it was
 /// sent comes out of the channel.
@@ -118,7 +118,7 @@ fn kafka() -> ApiVersionsResponse {
 #[tokio::test]
 async fn the_version_spoken_is_the_highest_shared_one_and_a_cap_stays_below_it() {
     let (link, mut sent) = open(kafka()).await;
-    assert_eq!(link.version::<ProduceRequest>(), Some(12), "this client's highest");
+    assert_eq!(link.version::<Produce>(), Some(12), "this client's highest");
     assert_eq!(link.version::<TxnOffsetCommitRequest>(), Some(4), "the broker's highest");
     assert_eq!(link.version::<MetadataRequest>(), None, "not spoken there");
     assert_eq!(link.version::<FetchRequest>(), None, "none is shared");
@@ -151,12 +151,13 @@ fn records(fill: u8, size: usize) -> bytes::Bytes {
     bytes::Bytes::from((0..size).map(|i| (i as u8) ^ fill).collect::<Vec<_>>())
 }
 
-fn produce(all: &[bytes::Bytes]) -> ProduceRequest {
+fn produce(all: &[bytes::Bytes]) -> Produce {
     let data = all
         .iter()
         .map(|records| PartitionProduceData::default().with_records(Some(records.clone())))
         .collect();
-    ProduceRequest::default().with_topic_data(vec![TopicProduceData::default().with_partition_data(data)])
+    let topic = TopicProduceData::default().with_partition_data(data);
+    ProduceRequest::default().with_topic_data(vec![topic]).into()
 }
 
 #[tokio::test]
