@@ -58,7 +58,11 @@ fn kind(code: &Code) -> (ErrorKind, &'static str) {
         | Code::SaslAuthenticationFailed
         | Code::SecurityDisabled => (K::Denied, "the user lacks the right"),
         Code::TopicDeletionDisabled => (K::Denied, "delete.topic.enable is false at the brokers"),
-        Code::TopicAlreadyExists | Code::NonEmptyGroup => (K::Conflict, ""),
+        Code::TopicAlreadyExists => (K::Conflict, ""),
+        Code::NonEmptyGroup => (K::Conflict, "the group has members: stop them first"),
+        Code::GroupSubscribedToTopic => {
+            (K::Conflict, "members of the group read the topic: stop them, or let them read others")
+        }
         Code::ProducerFenced | Code::InvalidProducerEpoch | Code::FencedInstanceId => (K::Fenced, ""),
         Code::UnknownMemberId | Code::IllegalGeneration | Code::RebalanceInProgress => (
             K::Conflict,

@@ -20,7 +20,8 @@
 //!
 //! ```text
 //! client      one cluster: bootstrap, metadata, a connection per broker
-//! admin       topics: listed, described, created, changed, deleted; what a lost answer left behind
+//! admin       topics: listed, described, created, changed, deleted; what a lost answer left behind; groups and their offsets
+//! lag         how far groups are behind, in records and in time, and whether they get anywhere
 //! producer    idempotent, acks=all, batched; `enqueue` keeps order, `Queued` resolves exactly once
 //! consumer    partitions assigned by hand, committed offsets of a group without membership
 //! group       a group's coordinator and committed offsets
@@ -36,24 +37,26 @@ mod cluster;
 pub mod consumer;
 mod errors;
 mod group;
+pub mod lag;
 mod nature;
 mod offsets;
 pub mod producer;
 mod wire;
 
 pub use admin::{
-    Admin, ConfigChange, ConfigSource, CreatedTopic, NewTopic, PartitionDescription, TopicConfig,
-    TopicDescription,
+    Admin, ConfigChange, ConfigSource, CreatedTopic, GroupDescription, GroupKind, GroupState, ListedGroup,
+    MemberDescription, NewTopic, OffsetMove, OffsetPlan, OffsetReset, PartitionDescription, ResetTo,
+    TopicConfig, TopicDescription,
 };
 pub use client::{Client, ClientBuilder, PartitionInfo, TopicInfo};
 pub use consumer::{
     Consumer, ConsumerBuilder, Delivery, Headers, Isolation, PartitionPosition, Reset, StartAt,
 };
+pub use lag::{LagAlert, LagBuilder, LagPass, LagState, LagWatch, PartitionLag};
 pub use offsets::At;
 pub use producer::{
     Acks, Enqueue, GroupMetadata, Partitioner, Partitioning, Payload, Placed, Producer, ProducerBuilder,
     Queued, Record, Transaction, TransactionEnd, TransactionalProducer, TransactionalProducerBuilder,
 };
-#[cfg(feature = "embedded")]
 pub(crate) use wire::shape;
 pub use wire::{Connect, Connecting, Io};

@@ -1,16 +1,19 @@
 //! Offsets of partitions: the first, the end, by time.
 #![allow(clippy::disallowed_methods, reason = "this file drives requests: it reads the clock and sleeps")]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{BrokerId, ListOffsetsRequest};
 use tokio::time::Instant;
 
+use super::admin::spread::{certain, judge_leader, left_out, named};
 use super::client::{Client, Inner, TOPIC_WAIT, topic_name};
 use super::consumer::Isolation;
 use super::errors;
+use super::wire::Link;
 use crate::{Error, ErrorKind, NodeId, Offset, Partition, Result, Timestamp, Topic};
 
 /// Which offset of a partition is asked for.
@@ -27,6 +30,8 @@ pub enum At {
 /// A partition with its topic.
 pub(crate) type Place = (Topic, Partition);
 
+/// How many partitions one request names.
+const TOGETHER: usize = 5000;
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 
 impl Client {
@@ -58,6 +63,21 @@ impl Inner {
             found.extend(ends);
         }
         Ok(found)
+    }
+
+    /// The offsets of these partitions, each with an outcome of its own: that one is not there does not hold up the others.
+    /// `None` where no record is at or after the timestamp.
+    pub(crate) async fn list_each(
+        &self,
+        places: Vec<Place>,
+        at: At,
+        isolation: Isolation,
+        patience: Duration,
+    ) -> Vec<(Place, Result<Option<Offset>>)> {
+        let asked = places.into_iter().map(|place| (place, ())).collect();
+        let list = |link, asked| list(link, asked, at, isolation);
+        let told = self.at_leaders(asked, TOGETHER, patience, list).await;
+        told.into_iter().map(|(place, (), offset)| (place, offset.map_err(certain))).collect()
     }
 
     /// The offsets found, and the partitions that have none for the timestamp.
@@ -139,6 +159,51 @@ impl Inner {
             }
         }
         Ok((found, none))
+    }
+}
+
+/// One request, its answer by partition.
+async fn list(
+    link: Arc<Link>,
+    asked: Vec<(Place, ())>,
+    at: At,
+    isolation: Isolation,
+) -> Result<Vec<(Place, (), Result<Option<Offset>>)>> {
+    let places: Vec<Place> = asked.into_iter().map(|(place, ())| place).collect();
+    let answer = link.call(request(&places, at, isolation)).await?;
+    let mut told: HashMap<Place, (i16, i64)> = HashMap::with_capacity(places.len());
+    let mut topics = Interned::default();
+    for t in answer.topics {
+        let Some(topic) = topics.get(t.name.0.as_str()) else { continue };
+        for p in t.partitions {
+            told.insert((topic.clone(), Partition(p.partition_index)), (p.error_code, p.offset));
+        }
+    }
+    let outcome = |place: Place| {
+        let read = match told.get(&place) {
+            None => Err(left_out(named(&place)).retryable(true)),
+            Some((code, offset)) => {
+                judge_leader(*code, || named(&place)).map(|()| (*offset >= 0).then_some(Offset(*offset)))
+            }
+        };
+        (place, (), read)
+    };
+    Ok(places.into_iter().map(outcome).collect())
+}
+
+/// Topics by name: thousands of partitions share the text.
+#[derive(Debug, Default)]
+pub(crate) struct Interned(HashSet<Topic>);
+
+impl Interned {
+    /// The topic of this name; `None` for a name that is none.
+    pub(crate) fn get(&mut self, name: &str) -> Option<Topic> {
+        if let Some(known) = self.0.get(name) {
+            return Some(known.clone());
+        }
+        let topic = Topic::new(name).ok()?;
+        self.0.insert(topic.clone());
+        Some(topic)
     }
 }
 

@@ -82,6 +82,7 @@ pub(crate) enum Command {
     Serve(crate::commands::serve::Args),
     #[command(subcommand)]
     Topics(crate::commands::topics::Topics),
+    Lag(crate::commands::lag::Args),
     #[command(subcommand)]
     Bench(crate::commands::bench::Bench),
 }

@@ -132,6 +132,22 @@ impl Data {
         self.buffer.push(b'\n');
     }
 
+    /// Columns as wide as their widest cell; the last is not filled up.
+    pub(crate) fn table<const N: usize>(&mut self, indent: &str, head: [&str; N], rows: Vec<[String; N]>) {
+        let mut width = head.map(str::len);
+        for row in &rows {
+            for (width, cell) in width.iter_mut().zip(row) {
+                *width = (*width).max(cell.len());
+            }
+        }
+        let head = head.map(str::to_owned);
+        for row in std::iter::once(&head).chain(&rows) {
+            let line =
+                row.iter().zip(width).map(|(cell, width)| format!("{cell:width$}")).collect::<Vec<_>>();
+            self.line(format!("{indent}{}", line.join("  ")).trim_end());
+        }
+    }
+
     pub(crate) fn json<S: Serialize>(&mut self, value: &S) -> Result<(), Failure> {
         serde_json::to_writer(&mut self.buffer, value).map_err(|e| {
             Error::new(ErrorKind::Internal, "the output cannot be written as JSON").with_source(e)
@@ -258,6 +274,15 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut data = Data::default();
+        let rows = vec![["a".to_owned(), "1".to_owned()], ["a-long-name".to_owned(), "12".to_owned()]];
+        data.table("  ", ["topic", "n"], rows);
+        let text = String::from_utf8(data.buffer().clone()).unwrap();
+        assert_eq!(text, "  topic        n\n  a            1\n  a-long-name  12\n");
+    }
 
     #[test]
     fn passwords_in_urls_are_hidden() {

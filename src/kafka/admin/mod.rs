@@ -18,7 +18,13 @@
 //! error says that nothing was done.
 
 mod aim;
+mod commits;
 mod drive;
+mod group;
+mod groups;
+mod records;
+mod reset;
+pub(super) mod spread;
 mod topic;
 
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
@@ -33,6 +39,9 @@ use super::client::{Client, TOPIC_CREATE_WAIT, TOPIC_WAIT, text, topic_name};
 use crate::{Error, ErrorKind, Result, Topic};
 use aim::Aim;
 use drive::{Answered, Refusal, Subject};
+pub use group::{GroupDescription, GroupKind, GroupState, ListedGroup, MemberDescription};
+pub(super) use groups::names;
+pub use reset::{OffsetMove, OffsetPlan, OffsetReset, ResetTo};
 pub use topic::{
     ConfigChange, ConfigSource, CreatedTopic, NewTopic, PartitionDescription, TopicConfig, TopicDescription,
 };

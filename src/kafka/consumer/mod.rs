@@ -13,7 +13,7 @@
 mod book;
 mod delivery;
 mod driver;
-mod isolation;
+pub(super) mod isolation;
 
 use std::pin::Pin;
 use std::sync::atomic::Ordering;

@@ -2,8 +2,8 @@
 //!
 //! The upper ends are chosen, not the newest: requests by topic id (Produce 13, Fetch 13), several groups, coordinators
 //! or transactions in one request (OffsetFetch 8, FindCoordinator 4, AddPartitionsToTxn 4) and two-phase commit
-//! (InitProducerId 6) bring nothing to this client and would double its shapes. Field tables cite the schemas in Kafka's
-//! `clients/src/main/resources/common/message`.
+//! (InitProducerId 6) bring nothing to this client and would double its shapes; [`admin`] asks about many groups by messages
+//! of its own. Field tables cite the schemas in Kafka's `clients/src/main/resources/common/message`.
 //!
 //! With some requests the version itself says something. From Produce 12, EndTxn 5 and TxnOffsetCommit 5 on, a
 //! transactional request tells the broker that its sender follows the second part of KIP-890: the partition joins the
@@ -371,5 +371,6 @@ pub(crate) fn decode<R: Api>(mut body: Bytes, version: i16) -> Result<R::Answer,
     if body.is_empty() { Ok(answer) } else { Err(format!("{} bytes were not read", body.len())) }
 }
 
+pub(crate) mod admin;
 #[cfg(test)]
 mod tests;

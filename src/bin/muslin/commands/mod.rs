@@ -7,6 +7,7 @@ pub(crate) mod enqueue;
 pub(crate) mod event_handle;
 pub(crate) mod event_publish;
 pub(crate) mod get;
+pub(crate) mod lag;
 pub(crate) mod produce;
 pub(crate) mod publish;
 mod sending;

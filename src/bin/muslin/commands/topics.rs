@@ -172,7 +172,7 @@ async fn list(context: &Context, admin: &Admin, args: &List) -> Outcome {
         let rows = topics
             .iter()
             .map(|t| [t.topic.to_string(), t.partitions.len().to_string(), t.replication().to_string()]);
-        table(&mut data, "", ["topic", "partitions", "replicas"], rows.collect());
+        data.table("", ["topic", "partitions", "replicas"], rows.collect());
     }
     data.flush().map(|_| Ended::Done)
 }
@@ -272,7 +272,7 @@ fn show(data: &mut Data, told: &TopicDescription, configs: Option<&[TopicConfig]
         let leader = p.leader.map_or_else(|| "none".to_owned(), |n| n.to_string());
         [p.partition.to_string(), leader, ids(&p.replicas), ids(&p.in_sync)]
     });
-    table(data, "  ", ["partition", "leader", "replicas", "in sync"], rows.collect());
+    data.table("  ", ["partition", "leader", "replicas", "in sync"], rows.collect());
     for config in configs.unwrap_or_default() {
         let value = config.value.as_deref().unwrap_or(if config.sensitive { "***" } else { "" });
         let from = match config.source {
@@ -280,21 +280,6 @@ fn show(data: &mut Data, told: &TopicDescription, configs: Option<&[TopicConfig]
             other => format!(" ({})", other.as_str()),
         };
         data.line(&format!("  {}={value}{from}", config.name));
-    }
-}
-
-/// Columns as wide as their widest cell; the last is not filled up.
-fn table<const N: usize>(data: &mut Data, indent: &str, head: [&str; N], rows: Vec<[String; N]>) {
-    let mut width = head.map(str::len);
-    for row in &rows {
-        for (width, cell) in width.iter_mut().zip(row) {
-            *width = (*width).max(cell.len());
-        }
-    }
-    let head = head.map(str::to_owned);
-    for row in std::iter::once(&head).chain(&rows) {
-        let line = row.iter().zip(width).map(|(cell, width)| format!("{cell:width$}")).collect::<Vec<_>>();
-        data.line(format!("{indent}{}", line.join("  ")).trim_end());
     }
 }
 
@@ -453,19 +438,5 @@ impl Results {
                 Ok(Ended::SomeFailed)
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_are_as_wide_as_their_widest_cell() {
-        let mut data = Data::default();
-        let rows = vec![["a".to_owned(), "1".to_owned()], ["a-long-name".to_owned(), "12".to_owned()]];
-        table(&mut data, "  ", ["topic", "n"], rows);
-        let text = String::from_utf8(data.buffer().clone()).unwrap();
-        assert_eq!(text, "  topic        n\n  a            1\n  a-long-name  12\n");
     }
 }

@@ -44,7 +44,7 @@ fn text(s: &'static str) -> StrBytes {
 }
 
 /// Encodes an answer in every version spoken, reads it back, then damages it everywhere.
-fn every_version<R: Api>(answer: &R::Answer)
+pub(super) fn every_version<R: Api>(answer: &R::Answer)
 where
     R::Answer: Encodable,
 {

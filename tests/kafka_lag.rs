@@ -1,0 +1,417 @@
+//! Lag: told per partition in records and in time, judged over a window; on the embedded broker and on a real one. What
+//! needs a fault or counts requests is asked of the embedded one alone.
+#![allow(clippy::disallowed_methods, reason = "tests read clocks")]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail the test")]
+mod common;
+
+use std::time::Duration;
+
+use muslin::embedded::Kafka;
+use muslin::embedded::faults::{Action, Rule};
+use muslin::kafka::{Client, Isolation, LagPass, LagState, NewTopic, PartitionLag, Record, ResetTo};
+use muslin::{ErrorKind, NodeId, Offset, Partition, Timestamp, Topic};
+
+/// A broker, and a client of it.
+struct Bed {
+    client: Client,
+    /// `None` for the real one.
+    embedded: Option<Kafka>,
+}
+
+impl Bed {
+    async fn embedded() -> Self {
+        Self::over(Kafka::builder().start().await.unwrap()).await
+    }
+
+    async fn over(kafka: Kafka) -> Self {
+        let client = Client::builder(kafka.bootstrap()).request_timeout(Duration::from_secs(5));
+        Self { client: client.connect().await.unwrap(), embedded: Some(kafka) }
+    }
+
+    async fn real() -> Self {
+        Self { client: Client::builder(common::kafka()).connect().await.unwrap(), embedded: None }
+    }
+
+    fn kafka(&self) -> &Kafka {
+        self.embedded.as_ref().unwrap()
+    }
+
+    fn fault(&self, request: &str, action: Action, shape: impl FnOnce(Rule) -> Rule) {
+        let rule = shape(Rule::new(request, action).unwrap());
+        self.kafka().faults(|f| f.add(rule)).unwrap();
+    }
+
+    async fn topic(&self, prefix: &str, partitions: i32) -> Topic {
+        let topic = Topic::new(common::unique(prefix)).unwrap();
+        let new = NewTopic::new(topic.clone()).partitions(partitions).replication(1);
+        self.client.admin().create_topic(&new).await.unwrap();
+        topic
+    }
+
+    /// Records with these timestamps.
+    async fn write(&self, topic: &Topic, partition: i32, times: impl IntoIterator<Item = i64>) {
+        let producer = self.client.producer().build().await.unwrap();
+        for time in times {
+            let record = Record::to_topic(topic).partition(partition).timestamp(Timestamp(time));
+            producer.send(record.key("k").value("v")).await.unwrap();
+        }
+        producer.close(Duration::from_secs(10)).await.unwrap();
+    }
+
+    async fn commit(&self, group: &str, topic: &Topic, partition: i32, offset: i64) {
+        let to = ResetTo::Exact(Offset(offset));
+        let plan = self.client.admin().reset_offsets(group, to).partition(topic, partition).plan().await;
+        plan.unwrap().execute().await.unwrap();
+    }
+
+    async fn lag(&self, group: &str) -> LagPass {
+        let pass = self.client.lag().group(group).once().await.unwrap();
+        assert!(pass.failures.is_empty(), "{:?}", pass.failures);
+        pass
+    }
+}
+
+fn now() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    since.as_millis() as i64
+}
+
+/// Committed, end, lag, state.
+fn short(lag: &PartitionLag) -> (Option<i64>, Option<i64>, Option<u64>, LagState) {
+    (lag.committed.map(Offset::get), lag.end.map(Offset::get), lag.lag, lag.state)
+}
+
+/// Each test twice.
+macro_rules! on_both {
+    ($(async fn $name:ident($bed:ident) $body:block)*) => {
+        $(async fn $name($bed: Bed) $body)*
+        mod embedded {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::Bed::embedded().await).await;
+            })*
+        }
+        mod real {
+            $(#[tokio::test]
+            async fn $name() {
+                super::$name(super::Bed::real().await).await;
+            })*
+        }
+    };
+}
+
+on_both! {
+    async fn the_lag_of_each_partition_is_told_in_records_and_in_time(bed) {
+        let (group, topic) = (common::unique("lag"), bed.topic("lag", 3).await);
+        let old = now() - 3_600_000;
+        bed.write(&topic, 0, [old, old + 1000, old + 2000]).await;
+        bed.write(&topic, 1, [old]).await;
+        bed.commit(&group, &topic, 0, 1).await;
+        bed.commit(&group, &topic, 1, 1).await;
+        bed.commit(&group, &topic, 2, 0).await;
+
+        let told = bed.lag(&group).await.partitions;
+        assert_eq!(told.iter().map(|p| p.partition.get()).collect::<Vec<_>>(), [0, 1, 2]);
+        assert!(told.iter().all(|p| *p.group == *group && p.topic == topic));
+        assert_eq!(short(&told[0]), (Some(1), Some(3), Some(2), LagState::Behind));
+        assert_eq!(told[0].oldest, Some(Timestamp(old + 1000)));
+        let ms = told[0].lag_ms.unwrap();
+        assert!((3_599_000..=3_720_000).contains(&ms), "{ms}");
+        assert_eq!(short(&told[1]), (Some(1), Some(1), Some(0), LagState::KeepsUp));
+        assert_eq!((told[1].lag_ms, told[1].oldest), (Some(0), None));
+        assert_eq!(short(&told[2]), (Some(0), Some(0), Some(0), LagState::KeepsUp));
+    }
+
+    async fn all_groups_are_looked_at_where_none_is_named(bed) {
+        let topic = bed.topic("lag-all", 1).await;
+        bed.write(&topic, 0, [now(); 4]).await;
+        let groups = [common::unique("lag-a"), common::unique("lag-b")];
+        for (group, offset) in groups.iter().zip([1, 3]) {
+            bed.commit(group, &topic, 0, offset).await;
+        }
+        let pass = bed.client.lag().once().await.unwrap();
+        let mine: Vec<_> = pass.partitions.iter().filter(|p| p.topic == topic).collect();
+        assert_eq!(mine.iter().map(|p| (&*p.group, p.lag)).collect::<Vec<_>>(),
+            [(&*groups[0], Some(3)), (&*groups[1], Some(1))]);
+        assert!(pass.partitions.is_sorted_by_key(|p| (p.group.clone(), p.topic.clone(), p.partition)));
+    }
+
+    async fn a_group_that_is_not_there_is_named_and_the_others_are_told(bed) {
+        let (group, topic) = (common::unique("lag"), bed.topic("lag-none", 1).await);
+        bed.commit(&group, &topic, 0, 0).await;
+        let none = common::unique("lag-none");
+        let pass = bed.client.lag().groups([&none, &group]).once().await.unwrap();
+        assert_eq!(pass.partitions.len(), 1);
+        assert_eq!(pass.failures.len(), 1);
+        let e = &pass.failures[0];
+        assert!(e.kind() == ErrorKind::NotFound && e.report().contains(&none), "{}", e.report());
+        assert_eq!(bed.client.lag().group("").once().await.unwrap_err().kind(), ErrorKind::Config);
+    }
+
+    async fn a_deleted_topics_offsets_are_told_without_an_end(bed) {
+        let (group, topic) = (common::unique("lag"), bed.topic("lag-kept", 1).await);
+        let gone = bed.topic("lag-gone", 1).await;
+        bed.write(&gone, 0, [now(); 2]).await;
+        bed.commit(&group, &topic, 0, 0).await;
+        bed.commit(&group, &gone, 0, 1).await;
+        bed.client.admin().delete_topic(&gone).await.unwrap();
+        // Kafka forgets its offsets a moment later: both are right.
+        for _ in 0..20 {
+            let pass = bed.client.lag().group(&group).once().await.unwrap();
+            let of = |topic: &Topic| pass.partitions.iter().find(|p| p.topic == *topic);
+            assert_eq!(short(of(&topic).unwrap()), (Some(0), Some(0), Some(0), LagState::KeepsUp));
+            if let Some(p) = of(&gone).filter(|p| p.end.is_none()) {
+                assert_eq!(short(p), (Some(1), None, None, LagState::Unknown));
+                let e = &pass.failures[0];
+                assert!(e.kind() == ErrorKind::NotFound && e.report().contains(gone.as_str()), "{}", e.report());
+                return;
+            }
+            if of(&gone).is_none() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("the topic is still there");
+    }
+
+    async fn where_records_were_deleted_the_first_that_is_left_counts(bed) {
+        let (group, topic) = (common::unique("lag"), bed.topic("lag-deleted", 1).await);
+        let old = now() - 600_000;
+        bed.write(&topic, 0, [old, old + 1, old + 2, old + 3]).await;
+        bed.commit(&group, &topic, 0, 1).await;
+        delete_before(&bed, &topic, 3).await;
+        let told = bed.lag(&group).await.partitions;
+        assert_eq!(told[0].lag, Some(3), "as Kafka's own tool counts");
+        assert_eq!(told[0].oldest, Some(Timestamp(old + 3)));
+        delete_before(&bed, &topic, 4).await;
+        let told = bed.lag(&group).await.partitions;
+        assert_eq!((told[0].oldest, told[0].lag_ms, told[0].state), (None, Some(0), LagState::KeepsUp));
+    }
+
+    async fn markers_of_transactions_are_no_records_that_wait(bed) {
+        let (group, topic) = (common::unique("lag"), bed.topic("lag-tx", 1).await);
+        let mut producer = bed.client.transactional_producer(common::unique("lag-tx")).build().await.unwrap();
+        let record = || Record::to_topic(&topic).partition(0).value("v");
+        let one = producer.begin().await.unwrap();
+        one.send(record()).await.unwrap();
+        one.commit().await.unwrap();
+        bed.commit(&group, &topic, 0, 1).await;
+        // Between the commit and the end stands the marker alone.
+        let told = bed.lag(&group).await.partitions;
+        assert_eq!((told[0].lag, told[0].lag_ms, told[0].state), (Some(1), Some(0), LagState::KeepsUp));
+
+        let two = producer.begin().await.unwrap();
+        two.send(record()).await.unwrap();
+        two.abort().await.unwrap();
+        let committed = |isolation| bed.client.lag().group(&group).isolation(isolation).once();
+        let told = committed(Isolation::ReadUncommitted).await.unwrap().partitions;
+        assert_eq!((told[0].lag, told[0].state), (Some(3), LagState::Behind), "an aborted record waits for some");
+        let told = committed(Isolation::ReadCommitted).await.unwrap().partitions;
+        assert_eq!((told[0].lag, told[0].lag_ms), (Some(3), Some(0)), "and not for readers of committed ones");
+
+        // While a transaction is open, readers of committed records come up to its begin.
+        let three = producer.begin().await.unwrap();
+        three.send(record()).await.unwrap();
+        let told = committed(Isolation::ReadCommitted).await.unwrap().partitions;
+        assert_eq!(told[0].end, Some(Offset(4)));
+        let told = committed(Isolation::ReadUncommitted).await.unwrap().partitions;
+        assert_eq!(told[0].end, Some(Offset(5)));
+        three.commit().await.unwrap();
+        producer.close(Duration::from_secs(10)).await.unwrap();
+    }
+
+    async fn a_stalled_consumer_shows_within_two_windows_and_a_moving_one_does_not(bed) {
+        let topic = bed.topic("lag-watch", 2).await;
+        let group = common::unique("lag-watch");
+        bed.write(&topic, 0, [now(); 5]).await;
+        bed.write(&topic, 1, [now(); 5]).await;
+        bed.commit(&group, &topic, 0, 1).await;
+        bed.commit(&group, &topic, 1, 1).await;
+        let window = Duration::from_secs(2);
+        let lag = bed.client.lag().group(&group).window(window);
+        let mut watch = lag.watch(Duration::from_millis(200)).unwrap();
+        let began = std::time::Instant::now();
+        let mut moved = 1;
+        loop {
+            let told = watch.next().await.unwrap().partitions;
+            assert_ne!(told[1].state, LagState::Stalled);
+            if told[0].state == LagState::Stalled {
+                assert!(began.elapsed() >= window, "no sooner than a window of it was seen");
+                assert_eq!(told[1].state, LagState::KeepsUp, "its lag shrank");
+                break;
+            }
+            assert_eq!(told[0].state, LagState::Behind);
+            assert!(watch_is_fresh(began, window), "not shown within two windows");
+            moved = (moved + 1).min(4);
+            bed.commit(&group, &topic, 1, moved).await;
+        }
+        // The commit moves: it is stalled no more.
+        bed.commit(&group, &topic, 0, 5).await;
+        assert_eq!(watch.next().await.unwrap().partitions[0].state, LagState::KeepsUp);
+    }
+
+    async fn who_has_a_partition_is_told_and_that_nobody_has_it(bed) {
+        let (group, topic) = (common::unique("lag-member"), bed.topic("lag-member", 1).await);
+        bed.write(&topic, 0, [now(); 3]).await;
+        bed.commit(&group, &topic, 0, 1).await;
+        let told = bed.lag(&group).await.partitions;
+        assert_eq!((told[0].member.clone(), told[0].state), (None, LagState::Behind), "it never had members");
+    }
+}
+
+/// Three brokers, and a group with two records waiting in each of six partitions.
+async fn spread() -> (Bed, String, Topic) {
+    let bed = Bed::over(Kafka::builder().brokers(3).start().await.unwrap()).await;
+    let (group, topic) = (common::unique("lag"), bed.topic("lag-spread", 6).await);
+    for partition in 0..6 {
+        bed.write(&topic, partition, [now(); 3]).await;
+        bed.commit(&group, &topic, partition, 1).await;
+    }
+    (bed, group, topic)
+}
+
+#[tokio::test]
+async fn what_passes_by_itself_is_asked_again() {
+    for (request, action) in [
+        ("ListGroups", Action::Error(14)),
+        ("FindCoordinator", Action::Error(15)),
+        ("OffsetFetch", Action::Error(14)),
+        ("OffsetFetch", Action::Error(16)),
+        ("OffsetFetch", Action::MoveCoordinator(None)),
+        ("OffsetFetch", Action::DropAnswer),
+        ("OffsetFetch", Action::DropRequest),
+        ("ListOffsets", Action::Error(6)),
+        ("ListOffsets", Action::MoveLeader(None)),
+        ("ListOffsets", Action::DropAnswer),
+        ("Fetch", Action::Error(6)),
+        ("Fetch", Action::MoveLeader(None)),
+        ("Fetch", Action::DropAnswer),
+        ("Fetch", Action::CutAnswer(20)),
+    ] {
+        let (bed, group, _) = spread().await;
+        let what = format!("{request}: {action}");
+        bed.fault(request, action, |rule| rule.nth(1));
+        let pass = bed.client.lag().group(&group).once().await.unwrap();
+        assert!(pass.failures.is_empty(), "{what}: {:?}", pass.failures);
+        assert_eq!(pass.partitions.len(), 6, "{what}");
+        for p in &pass.partitions {
+            assert_eq!((p.lag, p.state), (Some(2), LagState::Behind), "{what}");
+            assert!(p.oldest.is_some(), "{what}");
+        }
+        assert!(bed.kafka().faults(|f| f.met().len()) > 0, "{what}: it was not met");
+    }
+}
+
+#[tokio::test]
+async fn what_is_refused_is_named_and_the_rest_is_told() {
+    for (request, code, words) in [
+        ("OffsetFetch", 30, vec!["lag of group"]),
+        ("ListOffsets", 29, vec!["the end of topic", "partition"]),
+        ("Fetch", 29, vec!["the oldest record of topic", "from offset 1 on"]),
+    ] {
+        let (bed, group, topic) = spread().await;
+        bed.fault(request, Action::Error(code), |rule| rule);
+        let pass = bed.client.lag().group(&group).once().await.unwrap();
+        let e = &pass.failures[0];
+        assert_eq!(e.kind(), ErrorKind::Denied, "{}", e.report());
+        let name = if request == "OffsetFetch" { group.as_str() } else { topic.as_str() };
+        for word in words.into_iter().chain([name]) {
+            assert!(e.report().contains(word), "{word:?} is not in: {}", e.report());
+        }
+        match request {
+            "OffsetFetch" => assert!(pass.partitions.is_empty()),
+            "ListOffsets" => assert!(pass.partitions.iter().all(|p| p.state == LagState::Unknown)),
+            _ => assert!(pass.partitions.iter().all(|p| p.lag == Some(2) && p.lag_ms.is_none())),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_partition_without_a_leader_is_named_and_the_others_are_told() {
+    let (bed, group, topic) = spread().await;
+    // Its partitions have no replica elsewhere; its groups get another coordinator.
+    bed.kafka().kill(NodeId(2)).unwrap();
+    let pass = bed.client.lag().group(&group).once().await.unwrap();
+    let (dead, live): (Vec<_>, Vec<_>) = pass.partitions.iter().partition(|p| p.end.is_none());
+    assert_eq!((dead.len(), live.len(), pass.failures.len()), (2, 4, 2));
+    assert!(live.iter().all(|p| p.lag == Some(2) && p.lag_ms.is_some()));
+    assert!(dead.iter().all(|p| p.committed == Some(Offset(1)) && p.state == LagState::Unknown));
+    for (e, p) in pass.failures.iter().zip(dead) {
+        let place = format!("{topic} partition {}", p.partition);
+        assert!(e.kind() == ErrorKind::Unavailable && e.report().contains(&place), "{}", e.report());
+    }
+}
+
+#[tokio::test]
+async fn a_watch_outlives_a_pass_that_failed_and_keeps_what_it_saw() {
+    let bed = Bed::embedded().await;
+    let (group, topic) = (common::unique("lag"), bed.topic("lag", 1).await);
+    bed.write(&topic, 0, [now(); 3]).await;
+    bed.commit(&group, &topic, 0, 1).await;
+    let lag = bed.client.lag().group(&group).window(Duration::from_secs(1));
+    let mut watch = lag.watch(Duration::from_millis(100)).unwrap();
+    assert_eq!(watch.next().await.unwrap().partitions[0].state, LagState::Behind);
+    bed.fault("OffsetFetch", Action::Error(30), |rule| rule.name("denied"));
+    assert_eq!(watch.next().await.unwrap().failures.len(), 1);
+    bed.kafka().faults(|f| f.remove("denied"));
+    // The looks before count: the verdict comes a window after the first.
+    let verdicts = async { while watch.next().await.unwrap().partitions[0].state != LagState::Stalled {} };
+    tokio::time::timeout(Duration::from_secs(30), verdicts).await.unwrap();
+}
+
+#[tokio::test]
+async fn ten_thousand_partitions_of_many_groups_take_a_connection_a_broker_and_few_requests() {
+    let bed = Bed::over(Kafka::builder().brokers(3).start().await.unwrap()).await;
+    let topic = bed.topic("lag-many", 10_000).await;
+    let admin = bed.client.admin();
+    let names: Vec<String> = (0..200).map(|n| format!("lag-many-{n}")).collect();
+    // One group of all partitions, and two hundred of fifty.
+    let reset = admin.reset_offsets("lag-all", ResetTo::Earliest).topic(&topic);
+    reset.plan().await.unwrap().execute().await.unwrap();
+    for (name, n) in names.iter().zip(0..) {
+        let mut reset = admin.reset_offsets(name, ResetTo::Earliest);
+        for partition in 0..50 {
+            reset = reset.partition(&topic, n * 50 + partition);
+        }
+        reset.plan().await.unwrap().execute().await.unwrap();
+    }
+    for partition in (0..10_000).step_by(1000) {
+        bed.write(&topic, partition, [now(); 2]).await;
+    }
+    let client = Client::builder(bed.kafka().bootstrap()).client_id("lag-pass").connect().await.unwrap();
+    let before = bed.kafka().traffic().connections;
+    bed.fault("*", Action::Delay(Duration::ZERO), |rule| rule.client("lag-pass").name("count"));
+    let began = std::time::Instant::now();
+    let pass = client.lag().once().await.unwrap();
+    println!("20,000 entries in {:?}", began.elapsed());
+    assert!(pass.failures.is_empty(), "{:?}", pass.failures);
+    assert_eq!(pass.partitions.len(), 20_000);
+    assert_eq!(pass.partitions.iter().filter(|p| p.lag == Some(2) && p.oldest.is_some()).count(), 20);
+    let opened = bed.kafka().traffic().connections - before;
+    assert!(opened <= 3, "{opened} connections for three brokers");
+    let mut requests = std::collections::BTreeMap::new();
+    bed.kafka().faults(|f| {
+        for met in f.met() {
+            *requests.entry(met.request.clone()).or_insert(0) += 1;
+        }
+    });
+    // 201 groups, 32 in a request; 10,000 partitions, 5,000 in one.
+    assert_eq!(requests.get("ListGroups"), Some(&3), "{requests:?}");
+    assert!((7..=10).contains(&requests["OffsetFetch"]), "{requests:?}");
+    assert_eq!(requests.get("ListOffsets"), Some(&3), "{requests:?}");
+    assert_eq!(requests.get("Fetch"), Some(&3), "{requests:?}");
+    assert!(
+        !requests.contains_key("FindCoordinator") && !requests.contains_key("DescribeGroups"),
+        "{requests:?}"
+    );
+    println!("{requests:?}");
+}
+
+/// Two windows, and time for a machine that is slow.
+fn watch_is_fresh(began: std::time::Instant, window: Duration) -> bool {
+    began.elapsed() < window * 2 + Duration::from_secs(20)
+}
+
+async fn delete_before(bed: &Bed, topic: &Topic, offset: i64) {
+    bed.client.admin().delete_records(topic, &[(Partition(0), Offset(offset))]).await.unwrap();
+}
