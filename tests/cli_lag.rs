@@ -221,3 +221,80 @@ fn queues_are_not_told_of_and_that_is_said() {
     assert_eq!(output.status.code(), Some(2), "{errors}");
     assert!(errors.contains("queues of a RabbitMQ") && errors.contains("--kafka"), "{errors}");
 }
+
+/// A group's life.
+fn groups(bed: &Bed) {
+    let (group, topic) = (unique("cli-groups"), bed.topic("cli-groups", &[4, 4]));
+    bed.commit(&group, &topic, &[1]);
+    let wanted = |state: &str| {
+        bed.json("groups list").into_iter().any(|g| {
+            (&g["group"], &g["state"], &g["kind"]) == (&json!(group), &json!(state), &json!("classic"))
+        })
+    };
+    assert!(wanted("empty"));
+    let text = succeed(&mut bed.run("groups list"), "");
+    assert!(text.starts_with("group ") && text.lines().any(|l| l.starts_with(&group)), "{text}");
+
+    let told = bed.json(&format!("groups describe {group}"));
+    assert_eq!(
+        (&told[0]["group"], &told[0]["state"], &told[0]["members"]),
+        (&json!(group), &json!("empty"), &json!([]))
+    );
+    assert_eq!(
+        succeed(&mut bed.run(&format!("groups describe {group}")), ""),
+        format!("{group}: empty, classic\n")
+    );
+
+    // Shown first, then done.
+    let moved = |partition: i32, from: Value, to: i64, outcome: &str| json!({"group": group, "topic": topic.as_str(), "partition": partition, "from": from, "to": to, "outcome": outcome});
+    let printed =
+        bed.ends(&format!("groups reset {group} --to end -J"), 0, &["nothing was changed", "--execute"]);
+    assert_eq!(json_lines(&printed), [moved(0, json!(1), 4, "planned")]);
+    let args = format!("groups reset {group} -t {topic}:1 --to 2 --execute");
+    assert_eq!(bed.json(&args), [moved(1, Value::Null, 2, "reset")]);
+    assert_eq!(
+        bed.json(&format!("groups reset {group} --shift -1 --execute")),
+        [moved(0, json!(1), 0, "reset"), moved(1, json!(2), 1, "reset")]
+    );
+    assert_eq!(
+        bed.json(&format!("groups reset {group} -t {topic} --ago 1h")),
+        [moved(0, json!(0), 0, "planned"), moved(1, json!(1), 0, "planned")]
+    );
+    let text = succeed(&mut bed.run(&format!("groups reset {group} --to @0")), "");
+    assert!(text.starts_with("topic ") && text.lines().count() == 3, "{text}");
+    let committed: Vec<_> =
+        bed.json(&format!("lag -g {group}")).iter().map(|p| p["committed"].clone()).collect();
+    assert_eq!(committed, [json!(0), json!(1)]);
+
+    let none = unique("cli-none");
+    bed.ends(&format!("groups describe {none}"), 3, &[&none, "not there"]);
+    bed.ends(&format!("groups reset {none} --to end"), 3, &[&none, "committed nothing"]);
+    bed.ends(&format!("groups reset {group} -t {none} --to end"), 3, &[&none]);
+    for args in [
+        "groups reset g",
+        "groups reset g --to soon",
+        "groups reset g --to 1 --shift 1",
+        "groups reset g -t a/b --to 1",
+    ] {
+        bed.ends(args, 2, &[]);
+    }
+    let printed = bed.ends(&format!("groups delete {none} {group} -J"), 1, &[&none]);
+    let lines = json_lines(&printed);
+    assert_eq!((&lines[0]["outcome"], &lines[1]["outcome"]), (&json!("failed"), &json!("deleted")));
+    assert_eq!((&lines[2]["done"], &lines[2]["failed"]), (&json!(1), &json!(1)));
+    assert_eq!(
+        succeed(&mut bed.run(&format!("groups delete {group} --if-exists")), ""),
+        format!("absent {group}\n")
+    );
+    assert!(!wanted("empty"));
+}
+
+#[test]
+fn a_groups_life_on_the_embedded_broker() {
+    groups(&Bed::embedded());
+}
+
+#[test]
+fn a_groups_life_on_a_real_broker() {
+    groups(&Bed::real());
+}

@@ -82,6 +82,8 @@ pub(crate) enum Command {
     Serve(crate::commands::serve::Args),
     #[command(subcommand)]
     Topics(crate::commands::topics::Topics),
+    #[command(subcommand)]
+    Groups(crate::commands::groups::Groups),
     Lag(crate::commands::lag::Args),
     #[command(subcommand)]
     Bench(crate::commands::bench::Bench),

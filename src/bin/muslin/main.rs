@@ -131,6 +131,7 @@ fn run(cli: Cli, console: Console) -> Outcome {
                 Command::Enqueue(args) => commands::enqueue::run(context, args).await,
                 Command::Work(args) => commands::work::run(context, args).await,
                 Command::Serve(args) => commands::serve::run(context, args).await,
+                Command::Groups(groups) => commands::groups::run(context, groups).await,
                 Command::Lag(args) => commands::lag::run(context, args, cli.common.amqp.is_some()).await,
                 Command::Topics(topics) => commands::topics::run(context, topics).await,
                 Command::Bench(bench) => commands::bench::run(context, bench).await,

@@ -297,7 +297,7 @@ impl Inner {
                 // A dead group is one that is not there, or none of these.
                 Ok(Some(told)) if told.state != GroupState::Dead => drop(done.insert(name, Ok(told))),
                 Ok(_) => newer.push(name),
-                Err(e) => drop(done.insert(name, Err(e))),
+                Err(e) => drop(done.insert(name, Err(certain(e)))),
             }
         }
         if newer.is_empty() {
@@ -336,7 +336,7 @@ impl Inner {
                 Ok(read.collect())
             },
         );
-        done.extend(consumer.await);
+        done.extend(consumer.await.into_iter().map(|(name, told)| (name, told.map_err(certain))));
         done
     }
 }

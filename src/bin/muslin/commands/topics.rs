@@ -7,9 +7,10 @@ use muslin::kafka::{Admin, ConfigChange, ConfigSource, NewTopic, TopicConfig, To
 use muslin::{Error, ErrorKind, Topic};
 use serde::Serialize;
 
+use super::results::Results;
 use crate::connect::Context;
 use crate::exit::{Ended, Failure, Outcome};
-use crate::output::{Console, Data};
+use crate::output::Data;
 
 /// List, describe, create, change and delete Kafka topics
 #[derive(Debug, clap::Subcommand)]
@@ -381,62 +382,5 @@ async fn change_one(
             Err(e) => Err(e),
         },
         Topics::List(_) | Topics::Describe(_) => Err(Error::new(ErrorKind::Internal, "this changes nothing")),
-    }
-}
-
-/// Counts; the first failure is kept, as the command ends by it where nothing was done.
-struct Results {
-    console: Console,
-    done: u64,
-    failed: u64,
-    ambiguous: u64,
-    first: Option<Error>,
-}
-
-#[derive(Serialize)]
-struct Summary {
-    done: u64,
-    failed: u64,
-    ambiguous: u64,
-    elapsed_s: f64,
-}
-
-impl Results {
-    fn new(console: Console) -> Self {
-        Self { console, done: 0, failed: 0, ambiguous: 0, first: None }
-    }
-
-    fn failure(&mut self, error: Error) {
-        if error.is_ambiguous() {
-            self.ambiguous += 1;
-        } else {
-            self.failed += 1;
-        }
-        match self.first {
-            None => self.first = Some(error),
-            Some(_) => self.console.error(&error.report()),
-        }
-    }
-
-    fn finish(&self, started: Instant) {
-        let Self { done, failed, ambiguous, .. } = *self;
-        let elapsed_s = (started.elapsed().as_secs_f64() * 1e3).round() / 1e3;
-        // A person sees by the lines what one or two topics came to.
-        if self.console.json || done + failed + ambiguous > 2 {
-            let text = format!("done {done}, failed {failed}, ambiguous {ambiguous}, in {elapsed_s} s");
-            self.console.summary(&Summary { done, failed, ambiguous, elapsed_s }, &text);
-        }
-    }
-
-    fn ended(self) -> Outcome {
-        match self.first {
-            None => Ok(Ended::Done),
-            // Nothing was done: the cause says the status.
-            Some(e) if self.done == 0 => Err(e.into()),
-            Some(e) => {
-                self.console.error(&e.report());
-                Ok(Ended::SomeFailed)
-            }
-        }
     }
 }
