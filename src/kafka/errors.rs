@@ -38,6 +38,7 @@ fn kind(code: &Code) -> (ErrorKind, &'static str) {
             (K::NotFound, "create the topic, or check its name")
         }
         Code::GroupIdNotFound => (K::NotFound, "check the group's name"),
+        Code::TransactionalIdNotFound | Code::ResourceNotFound => (K::NotFound, ""),
         Code::MessageTooLarge => {
             (K::TooLarge, "raise max.message.bytes of the topic, or send less at a time")
         }
@@ -77,6 +78,9 @@ fn kind(code: &Code) -> (ErrorKind, &'static str) {
         | Code::InvalidConfig
         | Code::InvalidRequest
         | Code::InvalidRequiredAcks
+        | Code::InvalidPrincipalType
+        | Code::DuplicateResource
+        | Code::UnacceptableCredential
         | Code::InvalidSessionTimeout => (K::Config, ""),
         Code::OffsetMetadataTooLarge => (K::TooLarge, ""),
         Code::ConcurrentTransactions => (K::Unavailable, ""),

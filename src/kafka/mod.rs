@@ -20,7 +20,8 @@
 //!
 //! ```text
 //! client      one cluster: bootstrap, metadata, a connection per broker
-//! admin       topics: listed, described, created, changed, deleted; what a lost answer left behind; groups and their offsets
+//! admin       topics: listed, described, created, changed, deleted; what a lost answer left behind; groups and their offsets, records,
+//!             the cluster, transactions, users, rights
 //! lag         how far groups are behind, in records and in time, and whether they get anywhere
 //! producer    idempotent, acks=all, batched; `enqueue` keeps order, `Queued` resolves exactly once
 //! consumer    partitions assigned by hand, committed offsets of a group without membership
@@ -44,9 +45,11 @@ pub mod producer;
 mod wire;
 
 pub use admin::{
-    Admin, ConfigChange, ConfigSource, CreatedTopic, GroupDescription, GroupKind, GroupState, ListedGroup,
-    MemberDescription, NewTopic, OffsetMove, OffsetPlan, OffsetReset, PartitionDescription, ResetTo,
-    TopicConfig, TopicDescription,
+    Acl, AclFilter, AclOperation, AclPattern, AclPermission, AclResource, ActiveProducer, Admin,
+    BrokerDescription, ClusterDescription, ConfigChange, ConfigSource, CreatedTopic, GroupDescription,
+    GroupKind, GroupState, ListedGroup, ListedTransaction, MemberDescription, NewTopic, OffsetMove,
+    OffsetPlan, OffsetReset, PartitionDescription, ResetTo, ScramMechanism, ScramUser, TopicConfig,
+    TopicDescription, TransactionDescription, TransactionState,
 };
 pub use client::{Client, ClientBuilder, PartitionInfo, TopicInfo};
 pub use consumer::{

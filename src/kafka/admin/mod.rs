@@ -1,4 +1,5 @@
-//! Topics: listed, described, created, given more partitions and other settings, deleted.
+//! Topics: listed, described, created, given more partitions and other settings, deleted. Groups: listed, described, deleted,
+//! their offsets reset or deleted. Records deleted; the cluster; transactions; users that log in by SCRAM; rights.
 //!
 //! ```no_run
 //! # async fn example(client: muslin::kafka::Client) -> muslin::Result<()> {
@@ -13,19 +14,25 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A change goes to any broker, which passes it on to the controller. A change whose answer was lost is looked for
+//! A change of topics goes to any broker, which passes it on to the controller. A change whose answer was lost is looked for
 //! (`aim`): it was made, or it is sent again, or the error says that it is not known ([`Error::is_ambiguous`]). Any other
-//! error says that nothing was done.
+//! error says that nothing was done. Changes that may be made twice (offsets, records, users, rights) are sent again where an
+//! answer was lost.
 
+mod acls;
 mod aim;
+mod cluster;
 mod commits;
 mod drive;
 mod group;
 mod groups;
 mod records;
+mod repeat;
 mod reset;
 pub(super) mod spread;
 mod topic;
+mod transactions;
+mod users;
 
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -37,7 +44,9 @@ use kafka_protocol::messages::{
 
 use super::client::{Client, TOPIC_CREATE_WAIT, TOPIC_WAIT, text, topic_name};
 use crate::{Error, ErrorKind, Result, Topic};
+pub use acls::{Acl, AclFilter, AclOperation, AclPattern, AclPermission, AclResource};
 use aim::Aim;
+pub use cluster::{BrokerDescription, ClusterDescription};
 use drive::{Answered, Refusal, Subject};
 pub use group::{GroupDescription, GroupKind, GroupState, ListedGroup, MemberDescription};
 pub(super) use groups::names;
@@ -45,6 +54,8 @@ pub use reset::{OffsetMove, OffsetPlan, OffsetReset, ResetTo};
 pub use topic::{
     ConfigChange, ConfigSource, CreatedTopic, NewTopic, PartitionDescription, TopicConfig, TopicDescription,
 };
+pub use transactions::{ActiveProducer, ListedTransaction, TransactionDescription, TransactionState};
+pub use users::{ScramMechanism, ScramUser};
 
 /// `ConfigResource.Type.TOPIC`.
 const TOPIC_RESOURCE: i8 = 2;
@@ -67,14 +78,14 @@ impl Client {
         self.admin().delete_topic(topic).await
     }
 
-    /// What administers the cluster's topics.
+    /// What administers the cluster.
     #[must_use]
     pub fn admin(&self) -> Admin {
         Admin { client: self.clone() }
     }
 }
 
-/// Administers the topics of a cluster. Cheap to clone; it holds the client and nothing else.
+/// Administers a cluster. Cheap to clone; it holds the client and nothing else.
 ///
 /// Every call takes at most the client's request timeout for its attempts and once more for the last of them; a look at
 /// the topic before and after costs one connect timeout for each broker that does not answer. Each call is cancel safe:

@@ -19,6 +19,7 @@ use kafka_protocol::messages::FindCoordinatorRequest;
 use tokio::time::Instant;
 
 use crate::kafka::client::{Inner, text};
+use crate::kafka::cluster::Cluster;
 use crate::kafka::errors;
 use crate::kafka::group::Coordinated;
 use crate::kafka::offsets::Place;
@@ -313,10 +314,7 @@ impl Inner {
                             let code = cluster.topic(&place.0).map_or(0, |view| view.error);
                             let e = match (&refreshed, code) {
                                 (Err(e), _) => share(e, named(&place)),
-                                (Ok(()), 0) => {
-                                    let why = format!("{} has no leader", named(&place));
-                                    Error::new(ErrorKind::Unavailable, why)
-                                }
+                                (Ok(()), 0) => without_leader(&cluster, &place),
                                 (Ok(()), code) => match judge_leader(code, || named(&place)) {
                                     Ok(()) => left_out(named(&place)),
                                     Err(e) => e,
@@ -372,6 +370,17 @@ impl Inner {
         }
         done
     }
+}
+
+/// Why a partition of a topic that is there has no leader.
+fn without_leader(cluster: &Cluster, place: &Place) -> Error {
+    let count = cluster.topic(&place.0).map_or(0, |view| view.partitions.len());
+    if count > 0 && usize::try_from(place.1.0).map_or(true, |n| n >= count) {
+        let why = format!("{} is not there: the topic has {count} partitions", named(place));
+        // The broker that was asked may lag behind.
+        return Error::new(ErrorKind::NotFound, why).retryable(true);
+    }
+    Error::new(ErrorKind::Unavailable, format!("{} has no leader", named(place)))
 }
 
 /// A partition for messages.
