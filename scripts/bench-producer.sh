@@ -12,8 +12,6 @@
 # quiet. Needs cargo, go, a JDK, Python 3, and a C compiler and make for librdkafka.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-say() { echo "bench-producer.sh: $*" >&2; }
-die() { say "$@"; exit 2; }
 
 mode=peers quick='' out=''
 while [ $# -gt 0 ]; do
@@ -32,41 +30,8 @@ read -ra peers <<<"${PEERS:-floor muslin rdkafka-base rdkafka-future krafka fran
 # zstd at the level of each that comes nearest to the others' size; a peer named twice runs at both. lz4: all at their default.
 declare -A ZSTD=([muslin]='' [floor]='' [rdkafka-base]='1 3' [rdkafka-future]='1 3' [krafka]='1 3' [franz-go]='1 2' [java]='1 3')
 
-need() { command -v "$1" >/dev/null || die "needs $1: $2"; }
-need python3 "Debian's python3"; need cargo "scripts/setup.sh run brings it"
-if [ $mode = peers ]; then
-  need cc "Debian's gcc (librdkafka)"; need c++ "Debian's g++ (librdkafka)"; need make "Debian's make (librdkafka)"
-  need javac "Debian's openjdk-17-jdk-headless"
-fi
-need go "a Go of the version in benches/peers/go/go.mod, or scripts/setup.sh test"
-need java "scripts/setup.sh run brings it"
-
-# --- build: peers and muslin in one folder ----------------------------------------------------------------------------------
-export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/peers}
-mkdir -p "$CARGO_TARGET_DIR"
-say "building in $CARGO_TARGET_DIR"
-if [ -z "${MUSLIN:-}" ]; then
-  cargo build --release --locked --quiet --bin muslin
-  MUSLIN=$CARGO_TARGET_DIR/release/muslin
-fi
-libs=$(scripts/brokers.sh libs)
-if [ "${BUILD:-}" != no ]; then
-  (cd benches/peers/go && PATH=${MUSLIN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/muslin}/go/bin:$PATH go build -o "$CARGO_TARGET_DIR/franz-go" .)
-  if [ $mode = peers ]; then
-    # Not --locked: the floor has muslin's codec in it, whose needs may have changed since. What is measured is pinned in Cargo.toml.
-    cargo build --release --quiet --manifest-path benches/peers/Cargo.toml
-    javac -nowarn -d "$CARGO_TARGET_DIR/java" -cp "$libs/*" benches/peers/java/Peer.java
-  fi
-fi
-peer() { # peer NAME ARG...: runs it
-  local name=$1; shift
-  case $name in
-    muslin) "$MUSLIN" bench "$@" --output json ;;
-    franz-go) "$CARGO_TARGET_DIR/franz-go" "$@" ;;
-    java) java -Xmx512m -Dlog4j2.level=error -cp "$CARGO_TARGET_DIR/java:$libs/*" Peer "$@" ;;
-    *) "$CARGO_TARGET_DIR/release/$name" "$@" ;;
-  esac
-}
+[ $mode = peers ] || peers=()
+. scripts/bench-peers.sh
 if [ $mode = peers ]; then # those that are ports make the same records
   for size in 100 1024; do
     want=$(peer floor pool --size $size | sha256sum)
@@ -76,21 +41,11 @@ if [ $mode = peers ]; then # those that are ports make the same records
   done
 fi
 
-# --- the broker -------------------------------------------------------------------------------------------------------------
-export BROKERS_HOME=${BROKERS_HOME:-$CARGO_TARGET_DIR/brokers} BROKERS_PORTS=${BROKERS_PORTS:-22000} KAFKA_JVM=${KAFKA_JVM:--Xmx1g}
-finish() { local rc=$?; scripts/brokers.sh down kafka >&2 || true; [ -z "${work:-}" ] || rm -rf "$work"; exit $rc; }
-work=$(mktemp -d)
-trap finish EXIT
-trap 'exit 130' INT TERM
-found=$(scripts/brokers.sh up kafka); eval "$found"
 lines=${out:-$work/lines}
 : >"$lines"
 
 number=0 failed=0
 declare -A made=()
-topic() { # topic create|delete NAME [PARTITIONS]
-  "$CARGO_TARGET_DIR/franz-go" "$1" --kafka "$KAFKA_BOOTSTRAP" --topic "$2" --partitions "${3:-0}" || die "the broker does not $1 $2"
-}
 run() { # run NAME OP CODEC SIZE COUNT PARTITIONS [LEVEL]: appends the peer's line and what the topic took. A topic for each run,
   # but not of many partitions: to make those takes longer than all the rest.
   local name=$1 op=$2 codec=$3 size=$4 count=$5 partitions=$6 level=${7:-} topic line bytes more=()

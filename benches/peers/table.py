@@ -1,9 +1,10 @@
-"""Prints tables of what scripts/bench-producer.sh measured: `table.py FILE`, a JSON object a line. Each figure is a median."""
+"""Prints tables of what scripts/bench-producer.sh or bench-consumer.sh measured: `table.py FILE`, a JSON object a line. Each figure
+is a median."""
 import json
 import sys
 from statistics import median
 
-ORDER = ["floor", "muslin", "franz-go", "krafka", "rdkafka-base", "rdkafka-future", "java"]
+ORDER = ["floor", "muslin", "muslin-acks", "franz-go", "krafka", "rdkafka-base", "rdkafka-future", "rdkafka-stream", "java"]
 
 
 def groups(runs, key):
@@ -77,6 +78,41 @@ def load(op, codec, size, runs):
     print()
 
 
+def consumed(codec, size, runs):
+    found = groups(runs, lambda run: run["peer"])
+    order = sorted(found, key=ORDER.index)
+    cpu, rate, rss = of(found, "cpu_us_per_msg"), of(found, "msgs_per_s"), of(found, "max_rss_kb")
+    spread = {who: [run["cpu_us_per_msg"] for run in found[who]] for who in order}
+    # The process since it began, with the group joined.
+    whole = {who: median(run["cpu_all_s"] * 1e6 / run["count"] for run in found[who]) if "cpu_all_s" in found[who][0] else None
+             for who in order}
+    print(f"**consume, {codec}, {size} B**: {median(run['count'] for run in runs):,.0f} records, {min(map(len, found.values()))} runs each\n")
+    table(["client", "CPU a record, µs", "least to most", "in all, µs", "records/s", "memory, MB", "x franz-go's CPU",
+           "x floor's CPU"],
+          [[who, f"{cpu[who]:.3f}", f"{min(spread[who]):.3f} to {max(spread[who]):.3f}", "" if whole[who] is None else f"{whole[who]:.3f}",
+            f"{rate[who]:,.0f}", f"{rss[who] / 1024:.1f}", ratio(cpu[who], cpu.get("franz-go")), ratio(cpu[who], cpu.get("floor"))]
+           for who in order])
+    others = [who for who in order if who != "floor" and not who.startswith("muslin")]
+    for mine in [who for who in order if who.startswith("muslin")]:
+        for what, values in [("CPU", cpu), ("memory", rss)]:
+            best = min(others, key=values.get, default=None)
+            parts = [f"{ratio(values[mine], values[best])} the best peer's ({best})"] if best else []
+            parts += [f"{ratio(values[mine], values[who])} {who}'s" for who in ("franz-go", "rdkafka-base", "floor")
+                      if who in found and who != best and (what != "memory" or who != "floor")]
+            print(f"- {mine}'s {what}: " + ", ".join(parts or ["nothing to compare it with"]))
+    print()
+
+
+def idle(runs):
+    found = groups(runs, lambda run: run["peer"])
+    share, rss = of(found, "cpu_percent"), of(found, "max_rss_kb")
+    spread = {who: [run["cpu_percent"] for run in found[who]] for who in found}
+    print(f"**idle, {runs[0]['partitions']:,} partitions**: {min(map(len, found.values()))} runs each\n")
+    table(["client", "CPU, % of a core", "least to most", "memory, MB"],
+          [[who, f"{share[who]:.3f}", f"{min(spread[who]):.3f} to {max(spread[who]):.3f}", f"{rss[who] / 1024:.1f}"]
+           for who in sorted(found, key=ORDER.index)])
+
+
 def partitions(runs):
     found = groups(runs, lambda run: run["partitions"])
     cpu, rate, rss = of(found, "cpu_us_per_msg"), of(found, "msgs_per_s"), of(found, "max_rss_kb")
@@ -92,7 +128,12 @@ def main():
         partitions(runs)
         return
     for (op, codec, size), these in groups(runs, lambda run: (run["op"], run["codec"], run["size"])).items():
-        load(op, codec, size, these)
+        if op == "consume":
+            consumed(codec, size, these)
+        elif op == "idle":
+            idle(these)
+        else:
+            load(op, codec, size, these)
 
 
 main()

@@ -1,4 +1,4 @@
-// franz-go as a peer of `muslin bench produce|latency`: a record made for each send, outcomes in a callback. `pool` prints
+// franz-go as a peer of `muslin bench produce|latency|consume`: a record made for each send, outcomes in a callback. `pool` prints
 // the records. `create NAME PARTITIONS` and `delete NAME` are for the script, which has no faster client at hand.
 package main
 
@@ -27,7 +27,7 @@ func die(err any) {
 
 func main() {
 	if len(os.Args) < 2 {
-		die("produce, latency, pool, create or delete?")
+		die("produce, latency, consume, idle, pool, create or delete?")
 	}
 	op := os.Args[1]
 	flags := flag.NewFlagSet(op, flag.ExitOnError)
@@ -57,6 +57,10 @@ func main() {
 		}
 	case "produce", "latency":
 		bench(ctx, op, *kafka, *topic, *count, *size, *codec, *level)
+	case "consume":
+		consume(*kafka, *topic, *count, *size, *codec)
+	case "idle":
+		idle(*kafka, *topic)
 	default:
 		die("there is no " + op)
 	}

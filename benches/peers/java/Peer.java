@@ -4,20 +4,29 @@ import java.lang.management.ManagementFactory;
 import java.nio.charset.StandardCharsets;
 import java.nio.file.Files;
 import java.nio.file.Path;
+import java.time.Duration;
 import java.util.Arrays;
+import java.util.Collection;
 import java.util.HashMap;
+import java.util.List;
 import java.util.Locale;
 import java.util.Map;
 import java.util.Properties;
 import java.util.concurrent.atomic.LongAdder;
+import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.ConsumerRecords;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.Callback;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /**
- * The Java client as a peer of `muslin bench produce|latency`: outcomes in a callback. The clock starts after some records, so
- * that its compilers have seen the work: what a program costs that has run for a while. `pool` prints the records.
+ * The Java client as a peer of `muslin bench produce|latency|consume`: outcomes in a callback. The clock starts after some records,
+ * so that its compilers have seen the work: what a program costs that has run for a while. `pool` prints the records.
  */
 public final class Peer {
   static final int POOL = 10_000;
@@ -58,6 +67,52 @@ public final class Peer {
     return 0;
   }
 
+  /**
+   * Reads all as a group that nobody was in before, measured from its assignment on, and prints the report if it is the `last` to read.
+   * What is not named is at its default: the classic protocol, range and cooperative sticky, commits every 5 s.
+   */
+  static void consume(Map<String, String> flags, int count, int size, int warm, boolean last) throws Exception {
+    Properties config = new Properties();
+    config.put("bootstrap.servers", flags.get("--kafka"));
+    config.put("group.id", "bench-" + ProcessHandle.current().pid() + "-" + System.currentTimeMillis());
+    config.put("auto.offset.reset", "earliest");
+    var system = (OperatingSystemMXBean) ManagementFactory.getOperatingSystemMXBean();
+    long[] start = new long[2];
+    var assigned = new ConsumerRebalanceListener() {
+      @Override
+      public void onPartitionsAssigned(Collection<TopicPartition> partitions) {
+        if (start[1] == 0 && !partitions.isEmpty()) {
+          start[0] = system.getProcessCpuTime();
+          start[1] = System.nanoTime();
+        }
+      }
+
+      @Override
+      public void onPartitionsRevoked(Collection<TopicPartition> partitions) {}
+    };
+    long read = 0, check = 0;
+    try (var consumer = new KafkaConsumer<>(config, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
+      consumer.subscribe(List.of(flags.get("--topic")), assigned);
+      while (read < count) {
+        ConsumerRecords<byte[], byte[]> records = consumer.poll(Duration.ofSeconds(60));
+        if (records.isEmpty()) {
+          throw new IllegalStateException("no record comes");
+        }
+        for (ConsumerRecord<byte[], byte[]> r : records) {
+          read++;
+          check += r.key().length + r.value().length;
+        }
+      }
+      double wall = (System.nanoTime() - start[1]) / 1e9, used = (system.getProcessCpuTime() - start[0]) / 1e9;
+      if (last) {
+        System.out.printf(Locale.ROOT,
+            "{\"peer\":\"java\",\"op\":\"consume\",\"codec\":\"%s\",\"count\":%d,\"warm\":%d,\"size\":%d,\"wall_s\":%.3f,\"cpu_s\":%.3f,"
+                + "\"max_rss_kb\":%d,\"msgs_per_s\":%.0f,\"cpu_us_per_msg\":%.3f,\"check\":%d}%n",
+            flags.get("--codec"), read, warm, size, wall, used, peakKb(), read / wall, used * 1e6 / read, check);
+      }
+    }
+  }
+
   public static void main(String[] words) throws Exception {
     Map<String, String> flags = new HashMap<>(Map.of("--size", "100", "--count", "10000", "--codec", "none"));
     for (int i = 1; i + 1 < words.length; i += 2) {
@@ -72,6 +127,12 @@ public final class Peer {
         out.print(new String(e.key, StandardCharsets.UTF_8) + " " + new String(e.value, StandardCharsets.UTF_8) + "\n");
       }
       out.flush();
+      return;
+    }
+    if (op.equals("consume")) {
+      for (int reads = 2; reads >= 0; reads--) {
+        consume(flags, count, size, 2 * count, reads == 0);
+      }
       return;
     }
     boolean awaited = op.equals("latency");

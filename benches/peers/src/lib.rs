@@ -8,7 +8,10 @@ mod cost;
 mod events;
 
 use std::process::exit;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, ConsumerContext, Rebalance};
 
 /// A key and a value.
 pub type Event = (bytes::Bytes, bytes::Bytes);
@@ -16,7 +19,7 @@ pub type Event = (bytes::Bytes, bytes::Bytes);
 /// What a run is to do.
 #[derive(Debug)]
 pub struct Args {
-    /// `produce` or `latency`.
+    /// `produce`, `latency` or `consume`.
     pub op: String,
     pub kafka: String,
     pub topic: String,
@@ -41,8 +44,17 @@ pub fn die(what: impl std::fmt::Display) -> ! {
 }
 
 impl Args {
-    /// From the command line. `pool` prints the records and ends.
+    /// A producer's, from the command line. `pool` prints the records and ends.
     pub fn parse() -> Self {
+        Self::of(&["produce", "latency", "pool"])
+    }
+
+    /// A consumer's, from the command line.
+    pub fn consumer() -> Self {
+        Self::of(&["consume"])
+    }
+
+    fn of(ops: &[&str]) -> Self {
         let mut words = std::env::args().skip(1);
         let mut args = Self {
             op: words.next().unwrap_or_default(),
@@ -71,17 +83,15 @@ impl Args {
             }
         }
         match args.op.as_str() {
-            "produce" | "latency" if args.kafka.is_empty() || args.topic.is_empty() => {
-                die("--kafka and --topic are needed")
-            }
-            "produce" | "latency" => args,
+            op if !ops.contains(&op) => die(format!("`{op}` is none of {}", ops.join(", "))),
             "pool" => {
                 for (key, value) in events::pool(args.size) {
                     println!("{} {}", String::from_utf8_lossy(&key), String::from_utf8_lossy(&value));
                 }
                 exit(0)
             }
-            op => die(format!("`{op}` is none of produce, latency, pool")),
+            _ if args.kafka.is_empty() || args.topic.is_empty() => die("--kafka and --topic are needed"),
+            _ => args,
         }
     }
 
@@ -141,6 +151,105 @@ impl Run {
         );
         exit((failed > 0 || sent < *count).into())
     }
+}
+
+/// The clock of a consumer, for its callbacks.
+#[derive(Debug, Clone, Default)]
+pub struct Clock(Arc<OnceLock<cost::Meter>>);
+
+impl Clock {
+    /// Partitions were assigned, none of them read yet: the clock runs from the first time on.
+    pub fn start(&self) {
+        self.0.get_or_init(cost::Meter::start);
+    }
+}
+
+/// What a consumer reads, measured from its assignment to the last record.
+#[derive(Debug)]
+pub struct Reading {
+    args: Args,
+    whole: cost::Meter,
+    clock: Clock,
+    read: u64,
+    bytes: u64,
+}
+
+impl Reading {
+    /// Nothing is read yet. To be made when the program begins: what it costs in all is told too.
+    pub fn new(args: Args) -> Self {
+        Self { args, whole: cost::Meter::start(), clock: Clock::default(), read: 0, bytes: 0 }
+    }
+
+    /// The address of a broker, and the topic.
+    pub fn source(&self) -> (&str, &str) {
+        (&self.args.kafka, &self.args.topic)
+    }
+
+    /// A group that nobody was in before.
+    pub fn group(&self) -> String {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        format!("bench-{}-{}", std::process::id(), now.as_nanos())
+    }
+
+    /// To be started when partitions are assigned.
+    pub fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
+    /// A record with its key and value. Whether it was the last.
+    #[inline]
+    pub fn record(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> bool {
+        self.records(1, key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len))
+    }
+
+    /// So many records with so many bytes of keys and values. Whether the last was among them.
+    #[inline]
+    pub fn records(&mut self, records: u64, bytes: usize) -> bool {
+        self.read += records;
+        self.bytes += bytes as u64;
+        self.read >= self.args.count
+    }
+
+    /// Stops the clock and prints the report; the program then leaves its group and ends. Each consumer has to have come to the
+    /// same `check`, the bytes of keys and values, but for the floor, which does not look into a batch.
+    pub fn end(&self, peer: &str) {
+        let meter = self.clock.0.get().unwrap_or_else(|| die("records without an assignment"));
+        let (cost, whole) = (meter.stop(), self.whole.stop());
+        let (wall, cpu) = (cost.wall.as_secs_f64(), cost.cpu.as_secs_f64());
+        let Self { args: Args { op, codec, size, .. }, read, bytes, .. } = self;
+        println!(
+            r#"{{"peer":"{peer}","op":"{op}","codec":"{codec}","count":{read},"size":{size},"wall_s":{wall:.3},"cpu_s":{cpu:.3},"cpu_all_s":{:.3},"max_rss_kb":{},"msgs_per_s":{:.0},"cpu_us_per_msg":{:.3},"check":{}}}"#,
+            whole.cpu.as_secs_f64(),
+            cost.max_rss_kb.unwrap_or(0),
+            *read as f64 / wall,
+            cpu * 1e6 / *read as f64,
+            if *bytes == 0 { "null".into() } else { bytes.to_string() },
+        );
+    }
+}
+
+/// How long a consumer waits for its next records before it gives up.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+impl rdkafka::ClientContext for Clock {}
+
+impl ConsumerContext for Clock {
+    fn pre_rebalance(&self, _: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        if let Rebalance::Assign(_) = rebalance {
+            self.start();
+        }
+    }
+}
+
+/// The settings of librdkafka's consumers; what is not named is at its default.
+pub fn librdkafka_consumer(reading: &Reading) -> rdkafka::ClientConfig {
+    let mut config = rdkafka::ClientConfig::new();
+    config
+        .set("bootstrap.servers", reading.source().0)
+        .set("group.id", reading.group())
+        .set("auto.offset.reset", "earliest")
+        .set("socket.nagle.disable", "true");
+    config
 }
 
 /// The settings of librdkafka's producers; what is not named is at its default.
