@@ -132,7 +132,8 @@ fn lags(bed: &Bed) {
     bed.ends(&format!("lag -g {none}"), 3, &[&none, "not there"]);
     let printed = bed.ends(&format!("lag -g {none} -g {group} -J"), 1, &[&none]);
     assert_eq!(json_lines(&printed).len(), 3);
-    for args in ["lag --alert many", "lag --interval 1s", "lag --watch --interval 0s"] {
+    for args in ["lag --alert many", "lag --interval 1s", "lag --watch --interval 0s", "lag --watch --for 1s"]
+    {
         bed.ends(args, 2, &[]);
     }
     bed.ends("lag --watch --interval 10s --window 11s", 2, &["two intervals"]);
@@ -203,6 +204,9 @@ fn a_watch_tells_of_a_stalled_group_and_ends_by_an_alert_or_a_signal() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
 
     bed.ends(&format!("lag -g {group} --watch --interval 100ms --alert 3"), 1, &["4 records behind"]);
+    // One answer, judged by many looks.
+    let told = bed.json(&format!("lag -g {group} --for 1500ms"));
+    assert_eq!((told.len(), &told[0]["state"], told[0].get("at")), (1, &json!("stalled"), None));
 }
 
 #[test]

@@ -4,12 +4,20 @@
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail the test")]
 mod common;
 
+use std::pin::Pin;
+use std::process::{Child, Command, Stdio};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use muslin::embedded::Kafka;
 use muslin::embedded::faults::{Action, Rule};
-use muslin::kafka::{Client, Isolation, LagPass, LagState, NewTopic, PartitionLag, Record, ResetTo};
+use muslin::kafka::{
+    Client, Connect, Connecting, GroupState, Io, Isolation, LagPass, LagState, LagWatch, NewTopic,
+    PartitionLag, Record, ResetTo,
+};
 use muslin::{ErrorKind, NodeId, Offset, Partition, Timestamp, Topic};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 /// A broker, and a client of it.
 struct Bed {
@@ -250,6 +258,52 @@ on_both! {
         assert_eq!(watch.next().await.unwrap().partitions[0].state, LagState::KeepsUp);
     }
 
+    async fn the_oldest_record_is_found_in_large_batches_too(bed) {
+        // Larger than what is asked for at first, and together larger than an answer.
+        let (group, topic) = (common::unique("lag"), bed.topic("lag-large", 4).await);
+        let old = now() - 60_000;
+        let producer = bed.client.producer().build().await.unwrap();
+        for (size, partition) in [900_000, 100, 100_000, 900_000].into_iter().zip(0..) {
+            for n in 0..2 {
+                let record = Record::to_topic(&topic).partition(partition).timestamp(Timestamp(old + n));
+                producer.send(record.value(vec![7; size])).await.unwrap();
+            }
+            bed.commit(&group, &topic, partition, 1).await;
+        }
+        producer.close(Duration::from_secs(10)).await.unwrap();
+        let told = bed.lag(&group).await.partitions;
+        assert_eq!(told.iter().map(|p| p.oldest).collect::<Vec<_>>(), [Some(Timestamp(old + 1)); 4]);
+    }
+
+    async fn a_frozen_consumer_shows_as_stalled_and_a_killed_one_as_stopped(bed) {
+        let (group, topic) = (common::unique("lag-frozen"), bed.topic("lag-frozen", 1).await);
+        let member = java_member(&bed, &group, &topic);
+        let producer = bed.client.producer().build().await.unwrap();
+        let writing = {
+            let (producer, topic) = (producer.clone(), topic.clone());
+            tokio::spawn(async move {
+                loop {
+                    producer.send(Record::to_topic(&topic).partition(0).value("v")).await.unwrap();
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            })
+        };
+        let window = Duration::from_secs(2);
+        let mut watch = bed.client.lag().group(&group).window(window).watch(Duration::from_millis(200)).unwrap();
+        // It may not be there yet.
+        until(&mut watch, |p| p.state == LagState::KeepsUp && p.member.is_some() && p.committed > Some(Offset(0))).await;
+        member.signal("STOP");
+        let began = std::time::Instant::now();
+        let told = until(&mut watch, |p| p.state == LagState::Stalled).await;
+        assert!(watch_is_fresh(began, window), "not shown within two windows");
+        assert!(told.member.is_some(), "it is a member all the same");
+        member.signal("CONT");
+        until(&mut watch, |p| p.state != LagState::Stalled).await;
+        member.signal("TERM");
+        until(&mut watch, |p| p.state == LagState::Stopped && p.member.is_none()).await;
+        writing.abort();
+    }
+
     async fn who_has_a_partition_is_told_and_that_nobody_has_it(bed) {
         let (group, topic) = (common::unique("lag-member"), bed.topic("lag-member", 1).await);
         bed.write(&topic, 0, [now(); 3]).await;
@@ -405,6 +459,154 @@ async fn ten_thousand_partitions_of_many_groups_take_a_connection_a_broker_and_f
         "{requests:?}"
     );
     println!("{requests:?}");
+
+    // By name: their coordinators are found together.
+    let before = bed.kafka().faults(|f| f.met().len());
+    let pass = client.lag().groups(&names).times(false).once().await.unwrap();
+    assert_eq!((pass.partitions.len(), pass.failures.len()), (10_000, 0));
+    let named: Vec<String> =
+        bed.kafka().faults(|f| f.met().skip(before).map(|m| m.request.clone()).collect());
+    let count = |request: &str| named.iter().filter(|name| *name == request).count();
+    assert_eq!((count("FindCoordinator"), count("ListGroups"), count("ListOffsets")), (1, 3, 3), "{named:?}");
+    assert!((7..=9).contains(&count("OffsetFetch")) && named.len() < 20, "{named:?}");
+}
+
+/// Looks until the group's only partition is so.
+async fn until(watch: &mut LagWatch, wanted: impl Fn(&PartitionLag) -> bool) -> PartitionLag {
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        let pass = watch.next().await.unwrap();
+        if let Some(p) = pass.partitions.into_iter().find(&wanted) {
+            return p;
+        }
+        assert!(std::time::Instant::now() < end, "it does not show; failures: {:?}", pass.failures);
+    }
+}
+
+/// Java's console consumer, which commits often.
+struct Member(Child);
+
+impl Member {
+    fn signal(&self, name: &str) {
+        let id = self.0.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &id]).status().unwrap().success());
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn java_member(bed: &Bed, group: &str, topic: &Topic) -> Member {
+    let bootstrap = bed.embedded.as_ref().map_or_else(common::kafka, Kafka::bootstrap);
+    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/brokers.sh"));
+    command.args(["kafka", "org.apache.kafka.tools.consumer.ConsoleConsumer", "--from-beginning"]);
+    command.args(["--bootstrap-server", &bootstrap, "--topic", topic.as_str(), "--group", group]);
+    command.args(["--command-property", "auto.commit.interval.ms=100"]);
+    Member(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+#[tokio::test]
+async fn a_commit_in_a_gap_that_compaction_left_waits_for_the_next_record() {
+    let bed = Bed::embedded().await;
+    let topic = Topic::new(common::unique("lag-compact")).unwrap();
+    let new = NewTopic::new(topic.clone()).partitions(1).config("cleanup.policy", "compact");
+    bed.client.admin().create_topic(&new).await.unwrap();
+    let group = common::unique("lag");
+    // Of one key the last record stays.
+    bed.write(&topic, 0, [1000, 2000, 3000, 4000]).await;
+    assert_eq!(bed.kafka().compact(topic.as_str()).unwrap(), 1);
+    bed.commit(&group, &topic, 0, 1).await;
+    let told = bed.lag(&group).await.partitions;
+    assert_eq!((told[0].lag, told[0].oldest), (Some(3), Some(Timestamp(4000))));
+}
+
+/// A broker of before Kafka 3.0, as far as it tells: it cannot be asked for several groups at once.
+#[derive(Debug)]
+struct Old;
+
+impl Connect for Old {
+    fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a> {
+        Box::pin(async move {
+            let stream = TcpStream::connect((host, port)).await?;
+            Ok(Box::new(OldStream { stream, told: false }) as Box<dyn Io>)
+        })
+    }
+}
+
+#[derive(Debug)]
+struct OldStream {
+    stream: TcpStream,
+    /// Its versions are the first thing that it tells.
+    told: bool,
+}
+
+impl AsyncRead for OldStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = out.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, out);
+        let bytes = &mut out.filled_mut()[before..];
+        if bytes.len() > 100 && !std::mem::replace(&mut self.told, true) {
+            for (theirs, old) in [
+                // OffsetFetch from 1 to 9, FindCoordinator from 0 to 6.
+                ([0, 9, 0, 1, 0, 9], [0, 9, 0, 1, 0, 7]),
+                ([0, 10, 0, 0, 0, 6], [0, 10, 0, 0, 0, 3]),
+                // ListGroups from 0 to 5, ConsumerGroupDescribe from 0 to 1.
+                ([0, 16, 0, 0, 0, 5], [0, 16, 0, 0, 0, 3]),
+                ([0, 69, 0, 0, 0, 1], [127, 69, 0, 0, 0, 1]),
+            ] {
+                let at = bytes.windows(6).position(|w| w == theirs).expect("the versions are told");
+                bytes[at..at + 6].copy_from_slice(&old);
+            }
+        }
+        read
+    }
+}
+
+impl AsyncWrite for OldStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn brokers_that_cannot_be_asked_for_several_groups_are_asked_for_one_after_the_other() {
+    let (bed, group, topic) = spread().await;
+    let other = common::unique("lag");
+    bed.commit(&other, &topic, 0, 2).await;
+    let old = Client::builder(bed.kafka().bootstrap()).connector(Old).connect().await.unwrap();
+    for lag in [old.lag(), old.lag().groups([&group, &other])] {
+        let pass = lag.once().await.unwrap();
+        assert!(pass.failures.is_empty(), "{:?}", pass.failures);
+        let lags: Vec<_> = pass.partitions.iter().map(|p| (&*p.group, p.lag)).collect();
+        let mut wanted = vec![(group.as_str(), Some(2)); 6];
+        wanted.push((&other, Some(1)));
+        wanted.sort_unstable();
+        assert_eq!(lags, wanted);
+    }
+    let told = old.admin().groups().await.unwrap();
+    assert!(told.len() == 2 && told.iter().all(|g| g.state == GroupState::Unknown), "{told:?}");
+    assert_eq!(old.admin().describe_group(&group).await.unwrap().state, GroupState::Empty);
+    let error = old.admin().describe_group("none").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{}", error.report());
+    old.admin().delete_groups([&group, &other]).await.unwrap().into_iter().for_each(|done| done.unwrap());
 }
 
 /// Two windows, and time for a machine that is slow.

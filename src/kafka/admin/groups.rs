@@ -23,6 +23,8 @@ use crate::{Error, ErrorKind, NodeId, Partition, Result, Topic};
 
 /// How many groups one request describes. Each brings all its members.
 const GROUPS: usize = 32;
+/// What a string's length in a request can say.
+const LONGEST_NAME: usize = 32_767;
 const PAUSE: Duration = Duration::from_millis(100);
 const GROUP_ID_NOT_FOUND: i16 = 69;
 
@@ -201,6 +203,10 @@ pub(in crate::kafka) fn names<G: AsRef<str>>(groups: impl IntoIterator<Item = G>
         let group = group.as_ref();
         if group.is_empty() {
             return Err(Error::new(ErrorKind::Config, "the group's name is empty; give it one"));
+        }
+        if group.len() > LONGEST_NAME {
+            let why = format!("a group's name of {} bytes; at most {LONGEST_NAME} are possible", group.len());
+            return Err(Error::new(ErrorKind::Config, why));
         }
         if seen.insert(group.to_owned()) {
             names.push(group.to_owned());

@@ -1,9 +1,9 @@
 //! `lag`: how far Kafka's groups are behind.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use muslin::Error;
-use muslin::kafka::{Isolation, LagAlert, LagPass, PartitionLag};
+use muslin::kafka::{Isolation, LagAlert, LagBuilder, LagPass, PartitionLag};
 use serde::Serialize;
 
 use crate::connect::Context;
@@ -19,10 +19,11 @@ Examples:
   muslin lag -g billing -g mail -J
   muslin lag -g billing --alert 10000 --alert 5m || page-somebody
   muslin lag --watch --interval 30s
+  muslin lag -g billing --for 1m                         # one answer, judged by what was seen in a minute
 
 The lag in time is the age of the oldest record that is not committed. States: keeps_up; behind (records wait, and they
 are not seen to become fewer); stalled (records waited for a whole window, and nothing was committed); stopped (records
-wait and no member of the group reads them); empty; unknown. Whether a group moves takes more than one look: --watch.
+wait and no member of the group reads them); empty; unknown. Whether a group moves takes more than one look: --watch, --for.
 
 With -J an object a partition: group, topic, partition, committed, end, lag, lag_ms, state; with --watch also at, the
 time of the look in ms since 1970. With --alert the status is 1 when over; with --watch as soon as it is.")]
@@ -33,9 +34,12 @@ pub(crate) struct Args {
     /// Look again and again until stopped
     #[arg(short, long)]
     watch: bool,
-    /// The time between two looks
-    #[arg(long, value_name = "DURATION", default_value = "10s", requires = "watch", value_parser = units::some_duration)]
-    interval: Duration,
+    /// Look for so long and tell the last look, judged by all of them
+    #[arg(long = "for", value_name = "DURATION", conflicts_with = "watch", value_parser = units::some_duration)]
+    long: Option<Duration>,
+    /// The time between two looks [default: 10s]
+    #[arg(long, value_name = "DURATION", requires = "watch", value_parser = units::some_duration)]
+    interval: Option<Duration>,
     /// The time over which a group is judged [default: ten intervals]
     #[arg(long, value_name = "DURATION", requires = "watch", value_parser = units::some_duration)]
     window: Option<Duration>,
@@ -75,7 +79,10 @@ pub(crate) async fn run(context: Context, args: Args, amqp: bool) -> Outcome {
         lag = lag.window(window);
     }
     let ended = if args.watch {
-        watch(&context, lag.watch(args.interval).map_err(Failure::usage)?, &args).await
+        let interval = args.interval.unwrap_or(Duration::from_secs(10));
+        watch(&context, lag.watch(interval).map_err(Failure::usage)?, &args).await
+    } else if let Some(long) = args.long {
+        judged(&context, lag, long, &args).await
     } else {
         match context.stop.unless(lag.once()).await {
             None => Ok(Ended::Interrupted),
@@ -89,6 +96,25 @@ pub(crate) async fn run(context: Context, args: Args, amqp: bool) -> Outcome {
     match ended {
         Ok(ended) => closed.map(|()| ended).map_err(Into::into),
         Err(failure) => Err(failure),
+    }
+}
+
+/// Looks a dozen times within so long and tells what the last look came to.
+async fn judged(context: &Context, lag: LagBuilder, long: Duration, args: &Args) -> Outcome {
+    // A stall is told once a whole window of it was seen.
+    let interval = (long / 12).max(Duration::from_millis(10));
+    let mut watch = lag.window(interval * 10).watch(interval).map_err(Failure::usage)?;
+    let end = Instant::now() + long;
+    loop {
+        let Some(pass) = context.stop.unless(watch.next()).await else { return Ok(Ended::Interrupted) };
+        if Instant::now() + interval > end {
+            return show(context, pass.map_err(Failure::setup)?, args).map(|shown| shown.ended);
+        }
+        match pass {
+            Err(e) if !e.is_retryable() => return Err(Failure::setup(e)),
+            // What passes is seen by the next look.
+            Ok(_) | Err(_) => {}
+        }
     }
 }
 
