@@ -429,8 +429,16 @@ async fn ten_thousand_partitions_of_many_groups_take_a_connection_a_broker_and_f
         }
         reset.plan().await.unwrap().execute().await.unwrap();
     }
-    for partition in (0..10_000).step_by(1000) {
-        bed.write(&topic, partition, [now(); 2]).await;
+    let producer = bed.client.producer().build().await.unwrap();
+    let mut queued = Vec::new();
+    for partition in 0..10_000 {
+        for _ in 0..2 {
+            let record = Record::to_topic(&topic).partition(partition).timestamp(Timestamp(now()));
+            queued.push(producer.enqueue(record.value(vec![7; 100])).await.unwrap());
+        }
+    }
+    for queued in queued {
+        queued.await.unwrap();
     }
     let client = Client::builder(bed.kafka().bootstrap()).client_id("lag-pass").connect().await.unwrap();
     let before = bed.kafka().traffic().connections;
@@ -440,7 +448,7 @@ async fn ten_thousand_partitions_of_many_groups_take_a_connection_a_broker_and_f
     println!("20,000 entries in {:?}", began.elapsed());
     assert!(pass.failures.is_empty(), "{:?}", pass.failures);
     assert_eq!(pass.partitions.len(), 20_000);
-    assert_eq!(pass.partitions.iter().filter(|p| p.lag == Some(2) && p.oldest.is_some()).count(), 20);
+    assert!(pass.partitions.iter().all(|p| p.lag == Some(2) && p.oldest.is_some()));
     let opened = bed.kafka().traffic().connections - before;
     assert!(opened <= 3, "{opened} connections for three brokers");
     let mut requests = std::collections::BTreeMap::new();
@@ -453,7 +461,8 @@ async fn ten_thousand_partitions_of_many_groups_take_a_connection_a_broker_and_f
     assert_eq!(requests.get("ListGroups"), Some(&3), "{requests:?}");
     assert!((7..=10).contains(&requests["OffsetFetch"]), "{requests:?}");
     assert_eq!(requests.get("ListOffsets"), Some(&3), "{requests:?}");
-    assert_eq!(requests.get("Fetch"), Some(&3), "{requests:?}");
+    // 1,000 searches in one, and no commit is searched for twice: two groups have each.
+    assert!((12..=24).contains(&requests["Fetch"]), "{requests:?}");
     assert!(
         !requests.contains_key("FindCoordinator") && !requests.contains_key("DescribeGroups"),
         "{requests:?}"

@@ -133,7 +133,7 @@ pub struct LagPass {
 /// When a lag is too much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LagAlert {
-    /// Above so many records.
+    /// Above so many records; where no record waits it is none, whatever the offsets say.
     Records(u64),
     /// Above such an age. A waiting record of unknown age is above any.
     Age(Duration),
@@ -143,7 +143,9 @@ impl LagAlert {
     /// Whether this lag is too much. One that is not known at all is not.
     #[must_use]
     pub fn is_over(self, lag: &PartitionLag) -> bool {
-        let records = lag.lag.unwrap_or(0);
+        // Between the commit and the end stand markers alone.
+        let drained = lag.lag_ms == Some(0) && lag.oldest.is_none();
+        let records = if drained { 0 } else { lag.lag.unwrap_or(0) };
         match self {
             Self::Records(most) => records > most,
             Self::Age(most) => match lag.lag_ms {

@@ -89,13 +89,14 @@ impl Search {
                 return Some(Oldest::Nothing);
             }
         }
-        self.rounds += 1;
         if self.next > before {
+            self.rounds += 1;
             return (self.rounds >= ROUNDS).then_some(Oldest::Unknown);
         }
         if first {
             return Some(Oldest::Nothing);
         }
+        // It comes nearer to the first place with each answer.
         self.limit = self.limit.saturating_mul(8);
         None
     }

@@ -24,6 +24,8 @@ use crate::{Error, ErrorKind, NodeId, Offset, Partition, ProducerId, Result, Tim
 /// How many partitions one request for records names, and how many bytes it brings.
 const SEARCHES: usize = 1000;
 const BYTES: usize = 1 << 20;
+/// After so many answers in a row without a result nothing more is asked of a leader: it throttles.
+const BARREN: u32 = 64;
 const PATIENCE: Duration = Duration::from_secs(3);
 const OFFSET_OUT_OF_RANGE: i16 = 1;
 
@@ -303,7 +305,14 @@ async fn search_at(
 ) -> Result<Vec<(Place, Asking, Result<Oldest>)>> {
     let mut waiting: VecDeque<(Place, Asking)> = asked.into();
     let mut done = Vec::with_capacity(waiting.len());
+    // Answers in a row that ended no search.
+    let mut barren = 0;
     while !waiting.is_empty() {
+        if barren == BARREN {
+            done.extend(waiting.drain(..).map(|(place, asking)| (place, asking, Ok(Oldest::Unknown))));
+            break;
+        }
+        let before = done.len();
         // A request names each partition once; another commit of the same partition waits for the next.
         let mut places = HashSet::new();
         let (current, later): (Vec<_>, Vec<_>) =
@@ -318,7 +327,8 @@ async fn search_at(
                 told.insert((topic.clone(), Partition(p.partition_index)), p);
             }
         }
-        let mut first = true;
+        // A broker that throttles (KIP-219) may answer without any records.
+        let mut first = answer.throttle_time_ms <= 0;
         for (place, (from, mut search)) in current {
             let stood_first = std::mem::take(&mut first);
             let outcome = match told.remove(&place) {
@@ -341,6 +351,7 @@ async fn search_at(
             }
         }
         waiting.extend(later);
+        barren = if done.len() > before { 0 } else { barren + 1 };
     }
     Ok(done)
 }

@@ -32,6 +32,9 @@ fn lag(records: Option<u64>, ms: Option<u64>) -> PartitionLag {
 fn an_alert_is_for_what_is_above_it_and_for_waiting_records_of_unknown_age() {
     let records = LagAlert::Records(5);
     assert!(!records.is_over(&lag(Some(5), Some(9))) && records.is_over(&lag(Some(6), None)));
+    assert!(!records.is_over(&lag(Some(6), Some(0))), "markers of transactions are no records");
+    let young = PartitionLag { oldest: Some(Timestamp(1)), ..lag(Some(6), Some(0)) };
+    assert!(records.is_over(&young));
     assert!(!records.is_over(&lag(None, None)));
     let age = LagAlert::Age(Duration::from_millis(100));
     assert!(!age.is_over(&lag(Some(5), Some(100))) && age.is_over(&lag(Some(5), Some(101))));
