@@ -114,6 +114,8 @@ impl Search {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::ProducerEpoch;
     use crate::codec::record_batch::{BatchBuilder, BatchOptions, ControlKind, ControlMarker};
@@ -233,5 +235,110 @@ mod tests {
         builder.push(Timestamp::NONE, None, Some(b"x"), []).unwrap();
         let timeless = [builder.finish().unwrap()];
         assert_eq!(search(0, 1, &timeless, Isolation::ReadCommitted), Some(Oldest::Record(None)));
+    }
+
+    /// A stretch of a log: how many records, which of them compaction took, and what became of them.
+    #[derive(Debug, Clone)]
+    struct Stretch {
+        kept: Vec<bool>,
+        /// `None` outside of transactions, else whether it was committed.
+        committed: Option<bool>,
+    }
+
+    /// A log in its batches: first offset, last offset, bytes. Aborted transactions by first offset and marker. Records by
+    /// offset, and whether readers of committed ones are given them.
+    #[derive(Debug, Default)]
+    struct Log {
+        batches: Vec<(i64, i64, Bytes)>,
+        aborted: Vec<(i64, i64)>,
+        records: Vec<(i64, bool)>,
+        end: i64,
+    }
+
+    fn log(stretches: &[Stretch]) -> Log {
+        let mut log = Log::default();
+        for stretch in stretches {
+            let first = log.end;
+            let offsets: Vec<i64> =
+                (first..).zip(&stretch.kept).filter(|(_, kept)| **kept).map(|(o, _)| o).collect();
+            log.end += stretch.kept.len() as i64;
+            if let (Some(low), Some(high)) = (offsets.first(), offsets.last()) {
+                let bytes = match stretch.committed {
+                    None => plain(*low, &offsets),
+                    Some(_) => of_transaction(*low, &offsets),
+                };
+                log.batches.push((*low, *high, bytes));
+            }
+            let visible = stretch.committed != Some(false);
+            log.records.extend(offsets.iter().map(|offset| (*offset, visible)));
+            if let Some(committed) = stretch.committed {
+                let kind = if committed { ControlKind::Commit } else { ControlKind::Abort };
+                log.batches.push((log.end, log.end, marker(log.end, kind)));
+                if !committed {
+                    log.aborted.push((first, log.end));
+                }
+                log.end += 1;
+            }
+        }
+        log
+    }
+
+    impl Log {
+        /// What a broker gives: whole batches that fit, one at least to who stands first.
+        fn fetch(&self, from: i64, limit: usize, first: bool) -> (Bytes, Vec<(Offset, ProducerId)>) {
+            let mut room = limit;
+            let ahead = self.batches.iter().filter(|(_, last, _)| *last >= from).enumerate();
+            let given = ahead.take_while(|(n, (.., bytes))| {
+                let fits = bytes.len() <= room || (*n == 0 && first);
+                room = room.saturating_sub(bytes.len());
+                fits
+            });
+            let given: Vec<Bytes> = given.map(|(_, (.., bytes))| bytes.clone()).collect();
+            let aborted = self.aborted.iter().filter(|(_, marker)| *marker >= from);
+            (joined(&given), aborted.map(|(first, _)| (Offset(*first), ProducerId(7))).collect())
+        }
+    }
+
+    fn stretch() -> impl Strategy<Value = Stretch> {
+        let kept = prop::collection::vec(prop::bool::weighted(0.7), 1..6);
+        let committed = prop_oneof![Just(None), any::<bool>().prop_map(Some)];
+        (kept, committed).prop_map(|(kept, committed)| Stretch { kept, committed })
+    }
+
+    proptest! {
+        #[test]
+        fn a_search_finds_what_a_look_at_the_whole_log_would(
+            stretches in prop::collection::vec(stretch(), 1..12), from in 0i64..40, room in 1usize..400,
+            places in prop::collection::vec(any::<bool>(), 1..8), committed in any::<bool>()
+        ) {
+            let log = log(&stretches);
+            prop_assume!(from < log.end);
+            let isolation = if committed { Isolation::ReadCommitted } else { Isolation::ReadUncommitted };
+            let naive = log.records.iter().find(|(offset, visible)| *offset >= from && (*visible || !committed));
+            let wanted = naive.map_or(Some(Oldest::Nothing), |(offset, _)| at(*offset));
+            let mut search = Search::new(Offset(from), Offset(log.end));
+            let mut places = places.into_iter().chain(std::iter::repeat(true));
+            let found = loop {
+                let first = places.next().unwrap_or(true);
+                let (next, limit) = search.poll_ask(1 << 20);
+                let (records, aborted) = log.fetch(next.0, limit.min(room), first);
+                if let Some(found) = search.handle_fetched(records, aborted, isolation, first) {
+                    break found;
+                }
+            };
+            prop_assert_eq!(Some(found), wanted);
+        }
+
+        #[test]
+        fn whatever_a_broker_sends_a_search_ends(
+            records in prop::collection::vec(any::<u8>(), 0..300), damage in 0usize..200
+        ) {
+            let mut search = Search::new(Offset(3), Offset(9));
+            search.handle_fetched(records.into(), Vec::new(), Isolation::ReadCommitted, true);
+            let mut bytes = joined(&[of_transaction(0, &[0, 1]), plain(2, &[2, 5])]).to_vec();
+            let at = damage % bytes.len();
+            bytes[at] ^= 0x55;
+            Search::new(Offset(3), Offset(9)).handle_fetched(bytes.into(), Vec::new(), Isolation::ReadCommitted, true);
+        }
     }
 }
