@@ -7,7 +7,7 @@
 #   ... --quick                             one round of few records, or 2 s: shows that everything works, measures nothing
 #
 # A client that fails is named and left out of the tables; the others go on, and the status is 1. muslin reads by batches,
-# muslin-acks takes deliveries with an ack each.
+# muslin-acks takes deliveries with an ack each. The clock of each runs from its assignment to its last record.
 #
 # Env: ROUNDS (5), PEERS (all), LOADS (all, as "none/100 lz4/100"), COUNT_100B (1000000), COUNT_1KB (300000), PARTITIONS (12; 1000
 # for --idle), BROKERS_HOME, BROKERS_PORTS (22000), CARGO_TARGET_DIR (target/peers), MUSLIN (a binary to measure instead of a build
@@ -28,8 +28,8 @@ done
 rounds=${ROUNDS:-5} of_100b=${COUNT_100B:-1000000} of_1kb=${COUNT_1KB:-300000} seconds=20 rest=10
 [ -z "$quick" ] || { rounds=1 of_100b=50000 of_1kb=20000 seconds=2 rest=1; }
 loads=${LOADS:-none/100 lz4/100 zstd/100 none/1024} partitions=${PARTITIONS:-12}
-everyone='floor muslin muslin-acks franz-go krafka rdkafka-base rdkafka-stream java'
-[ $mode != idle ] || { everyone='muslin franz-go' loads=none/100 of_100b=50000 partitions=${PARTITIONS:-1000}; }
+all=1 everyone='floor muslin muslin-acks franz-go krafka rdkafka-base rdkafka-stream java'
+[ $mode != idle ] || { all='' everyone='muslin franz-go' loads=none/100 of_100b=50000 partitions=${PARTITIONS:-1000}; }
 read -ra peers <<<"${PEERS:-$everyone}"
 . scripts/bench-peers.sh
 lines=${out:-$work/lines}

@@ -1,11 +1,11 @@
-# What bench-producer.sh and bench-consumer.sh have in common. They source it with `peers` (the names of what they run; empty
-# for muslin alone) set; it leaves them everything built, a broker that runs and is stopped at the end, and `work`, a folder.
+# What bench-producer.sh and bench-consumer.sh have in common. They source it with `all` set if more is to run than muslin and
+# franz-go; it leaves them everything built, a broker that runs and is stopped at the end, and `work`, a folder.
 say() { echo "$(basename "$0"): $*" >&2; }
 die() { say "$@"; exit 2; }
 
 need() { command -v "$1" >/dev/null || die "needs $1: $2"; }
 need python3 "Debian's python3"; need cargo "scripts/setup.sh run brings it"
-if [ ${#peers[@]} -gt 0 ]; then
+if [ -n "$all" ]; then
   need cc "Debian's gcc (librdkafka)"; need c++ "Debian's g++ (librdkafka)"; need make "Debian's make (librdkafka)"
   need javac "Debian's openjdk-17-jdk-headless"
 fi
@@ -23,7 +23,7 @@ fi
 libs=$(scripts/brokers.sh libs)
 if [ "${BUILD:-}" != no ]; then
   (cd benches/peers/go && PATH=${MUSLIN_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/muslin}/go/bin:$PATH go build -o "$CARGO_TARGET_DIR/franz-go" .)
-  if [ ${#peers[@]} -gt 0 ]; then
+  if [ -n "$all" ]; then
     # Not --locked: the floor has muslin's codec in it, whose needs may have changed since. What is measured is pinned in Cargo.toml.
     cargo build --release --quiet --manifest-path benches/peers/Cargo.toml
     javac -nowarn -d "$CARGO_TARGET_DIR/java" -cp "$libs/*" benches/peers/java/Peer.java

@@ -30,7 +30,7 @@ read -ra peers <<<"${PEERS:-floor muslin rdkafka-base rdkafka-future krafka fran
 # zstd at the level of each that comes nearest to the others' size; a peer named twice runs at both. lz4: all at their default.
 declare -A ZSTD=([muslin]='' [floor]='' [rdkafka-base]='1 3' [rdkafka-future]='1 3' [krafka]='1 3' [franz-go]='1 2' [java]='1 3')
 
-[ $mode = peers ] || peers=()
+all=''; [ $mode != peers ] || all=1
 . scripts/bench-peers.sh
 if [ $mode = peers ]; then # those that are ports make the same records
   for size in 100 1024; do
