@@ -420,15 +420,11 @@ mod kafka {
             })
         }
 
-        /// The builder with these settings: `group.id`, `auto.offset.reset`, `auto.commit.interval.ms`,
-        /// `isolation.level`.
+        /// The builder with these settings: `auto.offset.reset`, `auto.commit.interval.ms`, `isolation.level`.
         ///
         /// # Errors
         /// [`ErrorKind::Config`] that names the setting.
-        pub fn consumer(&self, mut builder: ConsumerBuilder) -> Result<ConsumerBuilder> {
-            if let Some(group) = self.text("group.id") {
-                builder = builder.group(group);
-            }
+        pub fn consumer<A>(&self, mut builder: ConsumerBuilder<A>) -> Result<ConsumerBuilder<A>> {
             if let Some(interval) = self.millis("auto.commit.interval.ms")? {
                 builder = builder.commit_interval(interval);
             }

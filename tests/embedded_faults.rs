@@ -241,7 +241,7 @@ async fn a_fetch_that_finds_nothing_is_not_taken_for_a_broker_that_does_not_answ
         .connect()
         .await
         .unwrap();
-    let mut consumer = client.consumer().topics(["t"]).build().await.unwrap();
+    let mut consumer = client.simple_consumer().topics(["t"]).build().await.unwrap();
     assert!(tokio::time::timeout(60 * SECOND, consumer.next()).await.is_err());
     let (connections, _) = network.traffic();
     assert!(connections <= 4, "{connections} connections were opened");
@@ -252,7 +252,7 @@ async fn a_coordinator_that_moves_is_found_again() {
     let rule = Rule::new("OffsetCommit", Action::MoveCoordinator(None)).unwrap().nth(1);
     let bed = Bed::new(Faults::new(1).with(rule).unwrap()).await;
     bed.send().await.unwrap();
-    let mut consumer = bed.client.consumer().group("g").topics(["t"]).build().await.unwrap();
+    let mut consumer = bed.client.simple_consumer().group("g").topics(["t"]).build().await.unwrap();
     consumer.next().await.unwrap().unwrap().ack();
     consumer.commit().await.unwrap();
     assert_eq!(bed.met().len(), 1);
@@ -279,7 +279,7 @@ async fn a_reader_outlives_what_happens_to_its_fetches() {
         for _ in 0..5 {
             bed.send().await.unwrap();
         }
-        let mut consumer = bed.client.consumer().topics(["t"]).build().await.unwrap();
+        let mut consumer = bed.client.simple_consumer().topics(["t"]).build().await.unwrap();
         for n in 0..5 {
             let delivery = tokio::time::timeout(60 * SECOND, consumer.next()).await;
             let delivery = delivery.unwrap_or_else(|_| panic!("{action}: nothing at {n}")).unwrap().unwrap();

@@ -28,7 +28,7 @@ async fn what_a_producer_sent_a_consumer_reads() {
         let record = Record::to("orders").unwrap().key(format!("k{i}")).value(format!("v{i}"));
         producer.send(record).await.unwrap();
     }
-    let mut consumer = client.consumer().group("readers").topics(["orders"]).build().await.unwrap();
+    let mut consumer = client.simple_consumer().group("readers").topics(["orders"]).build().await.unwrap();
     let mut seen = std::collections::BTreeSet::new();
     while seen.len() < 300 {
         let delivery = consumer.next().await.unwrap().unwrap();
@@ -50,7 +50,7 @@ async fn send(client: &Client, topic: &str, values: impl IntoIterator<Item = Str
 
 /// Reads so many values of a topic from its beginning.
 async fn read(client: &Client, topic: &str, group: &str, count: usize) -> Vec<String> {
-    let mut consumer = client.consumer().group(group).topics([topic]).build().await.unwrap();
+    let mut consumer = client.simple_consumer().group(group).topics([topic]).build().await.unwrap();
     let mut values = Vec::new();
     while values.len() < count {
         let delivery = consumer.next().await.unwrap().unwrap();

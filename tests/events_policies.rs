@@ -112,14 +112,14 @@ async fn bad_records_become_dead_letters_untouched_with_their_reasons_and_block_
     let originals = {
         let mut all = Vec::new();
         let mut reader =
-            s.kafka.consumer().topics([topic.as_str()]).start(StartAt::Earliest).build().await.unwrap();
+            s.kafka.simple_consumer().topics([topic.as_str()]).start(StartAt::Earliest).build().await.unwrap();
         for _ in 0..8 {
             all.push(reader.next().await.unwrap().unwrap().value().cloned());
         }
         all
     };
     let mut reader =
-        s.kafka.consumer().topics([letters.as_str()]).start(StartAt::Earliest).build().await.unwrap();
+        s.kafka.simple_consumer().topics([letters.as_str()]).start(StartAt::Earliest).build().await.unwrap();
     let mut got = Vec::new();
     for _ in 0..5 {
         let letter = reader.next().await.unwrap().unwrap();

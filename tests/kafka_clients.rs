@@ -83,7 +83,7 @@ async fn null_and_empty_fields_and_doubled_headers_come_back_as_they_were_with_e
             let placed = q.await.unwrap();
             assert_eq!((placed.offset, placed.timestamp), (Offset(n), Timestamp(base + n)));
         }
-        let mut consumer = client.consumer().topics([topic.as_str()]).build().await.unwrap();
+        let mut consumer = client.simple_consumer().topics([topic.as_str()]).build().await.unwrap();
         for n in 0i64..4 {
             let d = next(&mut consumer).await;
             assert_eq!((d.offset(), d.attempt()), (Offset(n), 1), "{codec}");
@@ -126,7 +126,7 @@ async fn a_hundred_thousand_records_arrive_once_and_in_order() {
     println!("produced {N} in {:?}", began.elapsed());
     let began = Instant::now();
     let mut consumer =
-        client.consumer().group(common::unique("g")).topics([topic.as_str()]).build().await.unwrap();
+        client.simple_consumer().group(common::unique("g")).topics([topic.as_str()]).build().await.unwrap();
     let mut seen = BTreeSet::new();
     let mut last: HashMap<Bytes, u32> = HashMap::new();
     let mut partition_of: HashMap<Bytes, Partition> = HashMap::new();
@@ -156,7 +156,7 @@ async fn after_a_restart_only_what_was_not_settled_comes_again() {
     let topic = new_topic(&client, "resume", 1).await;
     let group = common::unique("g");
     fill(&client, &topic, 100).await;
-    let build = || client.consumer().group(group.as_str()).topics([topic.as_str()]).build();
+    let build = || client.simple_consumer().group(group.as_str()).topics([topic.as_str()]).build();
     let mut consumer = build().await.unwrap();
     let mut unsettled = Vec::new();
     for _ in 0..60 {
@@ -194,7 +194,7 @@ async fn what_is_given_back_comes_again_and_holds_the_commit() {
     let group = common::unique("g");
     fill(&client, &topic, 5).await;
     let mut consumer =
-        client.consumer().group(group.as_str()).topics([topic.as_str()]).build().await.unwrap();
+        client.simple_consumer().group(group.as_str()).topics([topic.as_str()]).build().await.unwrap();
     let first = next(&mut consumer).await;
     let began = Instant::now();
     first.nack(Duration::from_millis(300));
@@ -225,7 +225,7 @@ async fn times_without_end_are_taken_as_very_long() {
     let producer = builder.max_block(Duration::MAX).build().await.unwrap();
     producer.send(Record::to_topic(topic.clone()).value("0")).await.unwrap();
     producer.close(Duration::MAX).await.unwrap();
-    let builder = client.consumer().group(common::unique("g")).topics([topic.as_str()]);
+    let builder = client.simple_consumer().group(common::unique("g")).topics([topic.as_str()]);
     let mut consumer = builder.commit_interval(Duration::MAX).build().await.unwrap();
     next(&mut consumer).await.nack(Duration::MAX);
     assert_eq!(consumer.in_hand(), 1);
@@ -238,7 +238,7 @@ async fn no_more_than_the_limit_is_in_hand() {
     let client = client().await;
     let topic = new_topic(&client, "limit", 1).await;
     fill(&client, &topic, 20).await;
-    let mut consumer = client.consumer().topics([topic.as_str()]).max_in_hand(3).build().await.unwrap();
+    let mut consumer = client.simple_consumer().topics([topic.as_str()]).max_in_hand(3).build().await.unwrap();
     let mut hand = Vec::new();
     for _ in 0..3 {
         hand.push(next(&mut consumer).await);
@@ -261,7 +261,7 @@ async fn reading_starts_where_it_is_told_to() {
     }
     let first = async |start: StartAt, reset: Reset| {
         let mut consumer =
-            client.consumer().topics([topic.as_str()]).start(start).reset(reset).build().await.unwrap();
+            client.simple_consumer().topics([topic.as_str()]).start(start).reset(reset).build().await.unwrap();
         tokio::time::timeout(Duration::from_secs(3), consumer.next()).await.ok().flatten()
     };
     let got = first(StartAt::Earliest, Reset::Error).await.unwrap().unwrap();
@@ -456,7 +456,7 @@ async fn aborted_records_are_left_out_and_the_commit_steps_over_markers() {
     let read = async |isolation: Isolation, n: usize| {
         let group = common::unique("g");
         let mut consumer = client
-            .consumer()
+            .simple_consumer()
             .group(group.as_str())
             .topics([topic.as_str()])
             .isolation(isolation)
@@ -487,7 +487,7 @@ async fn a_group_with_active_members_refuses_a_commit_from_outside_and_says_so()
     let group = common::unique("g");
     fill(&client, &topic, 3).await;
     let mut consumer = client
-        .consumer()
+        .simple_consumer()
         .group(group.as_str())
         .topics([topic.as_str()])
         .commit_interval(Duration::from_secs(600))
@@ -522,14 +522,14 @@ async fn every_call_can_be_spawned_as_a_task() {
     crosses(client.committed("g", &topic));
     crosses(client.delete_group("g"));
     crosses(client.producer().build());
-    crosses(client.consumer().build());
+    crosses(client.simple_consumer().build());
     let producer = client.producer().build().await.unwrap();
     crosses(producer.enqueue(record()));
     crosses(producer.send(record()));
     crosses(producer.flush());
     crosses(producer.close(Duration::ZERO));
     let topic = new_topic(&client, "spawned", 1).await;
-    let mut consumer = client.consumer().topics([topic.as_str()]).build().await.unwrap();
+    let mut consumer = client.simple_consumer().topics([topic.as_str()]).build().await.unwrap();
     crosses(consumer.next());
     crosses(consumer.commit());
     crosses(consumer.close(Duration::ZERO));

@@ -146,7 +146,7 @@ async fn a_missing_topic_is_not_found_and_not_created() {
     );
     assert!(began.elapsed() < Duration::from_secs(5));
     says(&client.offsets(&topic, At::Latest).await.unwrap_err(), ErrorKind::NotFound, &[topic.as_str()]);
-    let error = client.consumer().topics([topic.as_str()]).build().await.unwrap_err();
+    let error = client.simple_consumer().topics([topic.as_str()]).build().await.unwrap_err();
     says(&error, ErrorKind::NotFound, &[topic.as_str()]);
     says(&client.delete_topic(&topic).await.unwrap_err(), ErrorKind::NotFound, &[topic.as_str()]);
 }
@@ -204,6 +204,6 @@ async fn a_partition_that_does_not_exist_is_not_found() {
     let record = Record::to_topic(topic.clone()).partition(Partition(2)).value("x");
     let error = producer.send(record).await.unwrap_err();
     says(&error, ErrorKind::NotFound, &[topic.as_str(), "partition 2", "2 partitions"]);
-    let error = client.consumer().partition(topic.as_str(), Partition(9)).build().await.unwrap_err();
+    let error = client.simple_consumer().partition(topic.as_str(), Partition(9)).build().await.unwrap_err();
     says(&error, ErrorKind::NotFound, &[topic.as_str(), "partition 9"]);
 }

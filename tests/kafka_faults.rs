@@ -116,7 +116,7 @@ async fn read_back(topic: &Topic) -> HashMap<Partition, Vec<u32>> {
     let client = Client::builder(common::kafka()).connect().await.unwrap();
     let total: i64 =
         client.offsets(topic, muslin::kafka::At::Latest).await.unwrap().values().map(|o| o.get()).sum();
-    let mut consumer = client.consumer().topics([topic.as_str()]).build().await.unwrap();
+    let mut consumer = client.simple_consumer().topics([topic.as_str()]).build().await.unwrap();
     let mut out: HashMap<Partition, Vec<u32>> = HashMap::new();
     for _ in 0..total {
         let d =
@@ -259,7 +259,7 @@ async fn a_consumer_reads_on_through_cuts_and_stalls_without_loss_or_doubles() {
     producer.flush().await.unwrap();
     let group = common::unique("g");
     let mut consumer = client
-        .consumer()
+        .simple_consumer()
         .group(group.as_str())
         .topics([topic.as_str()])
         .commit_interval(Duration::from_millis(50))
@@ -373,7 +373,7 @@ async fn a_fetch_that_waits_holds_up_no_other_request_of_its_client() {
     let client =
         Client::builder(common::kafka()).connector(FetchWaits(Arc::clone(&fetches))).connect().await.unwrap();
     let topic = new_topic(&client, 1).await;
-    let consumer = client.consumer().topics([topic.as_str()]).start(StartAt::Earliest).build().await.unwrap();
+    let consumer = client.simple_consumer().topics([topic.as_str()]).start(StartAt::Earliest).build().await.unwrap();
     for _ in 0..300 {
         if fetches.load(Ordering::SeqCst) > 0 {
             break;

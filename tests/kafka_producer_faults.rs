@@ -94,7 +94,7 @@ async fn compare(client: &Client, topic: &Topic, placed: &[(Partition, i64)]) ->
     let ends = client.offsets(topic, At::Latest).await.unwrap();
     let stored: i64 = ends.values().map(|o| o.get()).sum();
     assert_eq!(stored, placed.len() as i64, "records in the log");
-    let mut consumer = client.consumer().topics([topic.as_str()]).build().await.unwrap();
+    let mut consumer = client.simple_consumer().topics([topic.as_str()]).build().await.unwrap();
     let mut found = vec![false; placed.len()];
     let mut last = vec![None::<u32>; KEYS as usize];
     let mut unknown = 0;

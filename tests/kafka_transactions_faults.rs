@@ -365,7 +365,7 @@ async fn read_by_java(cluster: &Cluster, topic: &Topic, mut check: Check<'_>) ->
 
 /// What muslin reads of committed records.
 async fn read_by_muslin(client: &Client, topic: &Topic, mut check: Check<'_>) -> usize {
-    let consumer = client.consumer().topics([topic.as_str()]).start(StartAt::Earliest);
+    let consumer = client.simple_consumer().topics([topic.as_str()]).start(StartAt::Earliest);
     let mut consumer = consumer.isolation(Isolation::ReadCommitted).build().await.unwrap();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     while check.ends.len() < PARTITIONS as usize {

@@ -288,10 +288,10 @@ impl ConsumerBuilder {
         ended
     }
 
-    fn consumer_settings(&self) -> kafka::ConsumerBuilder {
+    fn consumer_settings(&self) -> kafka::ConsumerBuilder<kafka::ByHand> {
         let mut consumer = self
             .client
-            .consumer()
+            .simple_consumer()
             .group(self.group.clone())
             .topics(self.topics.iter().map(Topic::as_str))
             .reset(self.reset)

@@ -14,9 +14,10 @@ use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, ProduceResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::cluster::{Cluster, PartitionView, TopicUpdate};
-use super::consumer::ConsumerBuilder;
+use super::consumer::{ByHand, ConsumerBuilder, Group};
 use super::errors;
 use super::nature::Nature;
 use super::producer::{ProducerBuilder, TransactionalProducerBuilder};
@@ -176,7 +177,7 @@ impl ClientBuilder {
             asking: tokio::sync::Mutex::default(),
             closed: AtomicBool::new(false),
         };
-        inner.ask(&[], false).await?;
+        inner.describe(Question::Topics(&[]), false).await?;
         Ok(Client { inner: Arc::new(inner) })
     }
 }
@@ -219,9 +220,14 @@ impl Client {
         self.producer().retry_backoff(first, longest).transactional(id)
     }
 
-    /// A consumer on this cluster.
-    pub fn consumer(&self) -> ConsumerBuilder {
-        ConsumerBuilder::new(self.clone())
+    /// A consumer that is a member of this group: it shares the partitions of its topics with the other members.
+    pub fn consumer(&self, group: impl Into<String>) -> ConsumerBuilder<Group> {
+        ConsumerBuilder::member(self.clone(), group.into())
+    }
+
+    /// A consumer whose partitions are assigned by hand.
+    pub fn simple_consumer(&self) -> ConsumerBuilder<ByHand> {
+        ConsumerBuilder::by_hand(self.clone())
     }
 
     /// The topic's partitions and leaders, asked now. Never creates the topic. Cancel safe.
@@ -253,6 +259,17 @@ impl Client {
         }
         Ok(())
     }
+}
+
+/// Which topics a metadata question is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Question<'a> {
+    /// These; none of them: the brokers alone.
+    Topics(&'a [Topic]),
+    /// Those of these ids (KIP-516).
+    Ids(&'a [Uuid]),
+    /// All that this user may see.
+    All,
 }
 
 /// What the clones of a client share.
@@ -415,8 +432,8 @@ impl Inner {
         }
     }
 
-    /// Asks any broker for metadata, and takes in the answer.
-    async fn ask(&self, topics: &[Topic], create: bool) -> Result<()> {
+    /// Asks any broker for metadata, takes in the answer and gives it.
+    pub(crate) async fn describe(&self, question: Question<'_>, create: bool) -> Result<MetadataResponse> {
         let mut failures: Vec<Error> = Vec::new();
         // The brokers known, then the bootstrap addresses. Each question begins at another broker: one that lags behind
         // must not be the only one that is ever asked.
@@ -429,11 +446,11 @@ impl Inner {
         for node in nodes {
             let asked = async {
                 let link = self.link(node).await?;
-                self.ask_link(&link, topics, create).await
+                self.ask_link(&link, question, create).await
             };
             // A broker's pause between connects must not hold up the others.
             match tokio::time::timeout(self.settings.connect_timeout, asked).await {
-                Ok(Ok(())) => return Ok(()),
+                Ok(Ok(answer)) => return Ok(answer),
                 Ok(Err(e)) => failures.push(e),
                 Err(_) => failures.push(Error::new(
                     ErrorKind::Timeout,
@@ -445,8 +462,8 @@ impl Inner {
         for address in &self.bootstrap {
             self.check_open()?;
             match Link::open(address, &self.settings).await {
-                Ok(link) => match self.ask_link(&link, topics, create).await {
-                    Ok(()) => return Ok(()),
+                Ok(link) => match self.ask_link(&link, question, create).await {
+                    Ok(answer) => return Ok(answer),
                     // It has told its versions, then hung up on the first real request.
                     Err(e) if e.kind() == ErrorKind::Disconnected => failures.push(Error::new(
                         ErrorKind::Connect,
@@ -472,13 +489,22 @@ impl Inner {
         }
     }
 
-    async fn ask_link(&self, link: &Link, topics: &[Topic], create: bool) -> Result<()> {
-        let wanted =
-            topics.iter().map(|t| MetadataRequestTopic::default().with_name(Some(topic_name(t)))).collect();
+    async fn ask_link(&self, link: &Link, question: Question<'_>, create: bool) -> Result<MetadataResponse> {
+        let wanted = match question {
+            Question::Topics(topics) => {
+                let named = |t| MetadataRequestTopic::default().with_name(Some(topic_name(t)));
+                Some(topics.iter().map(named).collect())
+            }
+            Question::Ids(ids) => {
+                let by_id = |id: &Uuid| MetadataRequestTopic::default().with_name(None).with_topic_id(*id);
+                Some(ids.iter().map(by_id).collect())
+            }
+            Question::All => None,
+        };
         let request =
-            MetadataRequest::default().with_topics(Some(wanted)).with_allow_auto_topic_creation(create);
+            MetadataRequest::default().with_topics(wanted).with_allow_auto_topic_creation(create);
         let answer = link.call_within(request, self.settings.connect_timeout).await?;
-        let (brokers, topics) = read_metadata(answer);
+        let (brokers, topics) = read_metadata(&answer);
         if brokers.is_empty() {
             return Err(Error::new(
                 ErrorKind::Unavailable,
@@ -486,7 +512,7 @@ impl Inner {
             ));
         }
         self.cluster().handle_metadata(brokers, topics, Instant::now().into_std());
-        Ok(())
+        Ok(answer)
     }
 
     /// Takes in the leaders that a produce answer names (KIP-951). Returns the partitions whose leader the view now has by
@@ -521,7 +547,7 @@ impl Inner {
         if let Some(at) = next.map(Instant::from_std).filter(|at| *at > now) {
             tokio::time::sleep_until(at).await;
         }
-        self.ask(topics, create).await
+        self.describe(Question::Topics(topics), create).await.map(drop)
     }
 
     /// The partitions of a topic, asked now; waits until it exists and its partitions have leaders, at most `wait`.
@@ -582,7 +608,7 @@ fn read_leaders(answer: &ProduceResponse) -> (BTreeMap<NodeId, Address>, Vec<Nam
     (brokers.collect(), leaders)
 }
 
-fn read_metadata(answer: MetadataResponse) -> (BTreeMap<NodeId, Address>, Vec<TopicUpdate>) {
+fn read_metadata(answer: &MetadataResponse) -> (BTreeMap<NodeId, Address>, Vec<TopicUpdate>) {
     let brokers = answer
         .brokers
         .iter()
@@ -593,7 +619,7 @@ fn read_metadata(answer: MetadataResponse) -> (BTreeMap<NodeId, Address>, Vec<To
         .collect();
     let topics = answer
         .topics
-        .into_iter()
+        .iter()
         .filter_map(|t| {
             let topic = Topic::new(t.name.as_ref()?.0.as_str()).ok()?;
             let partitions = t

@@ -7,6 +7,7 @@ use kafka_protocol::ResponseError as Code;
 
 use crate::{Error, ErrorKind};
 
+pub(crate) const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 pub(crate) const UNSUPPORTED_VERSION: i16 = 35;
 
 /// The code's name and number, for messages.

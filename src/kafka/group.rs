@@ -19,6 +19,7 @@ use kafka_protocol::messages::{
 use tokio::time::Instant;
 
 use super::client::{Client, Inner, lock, text, topic_name};
+use super::consumer::Identity;
 use super::errors;
 use super::offsets::Place;
 use super::wire::{Address, Link};
@@ -106,7 +107,7 @@ impl Inner {
                 Err(e) if e.is_retryable() => e,
                 Err(e) => return Err(e),
             };
-            lock(&self.coordinators).remove(group);
+            self.forget_coordinator(group);
             if Instant::now() >= deadline {
                 return Err(e);
             }
@@ -115,7 +116,8 @@ impl Inner {
         }
     }
 
-    async fn coordinator(&self, group: &str) -> Result<NodeId> {
+    /// The group's coordinator, as it is known; asked for where it is not.
+    pub(crate) async fn coordinator(&self, group: &str) -> Result<NodeId> {
         if let Some(node) = lock(&self.coordinators).get(group) {
             return Ok(*node);
         }
@@ -232,8 +234,17 @@ impl Inner {
         .await
     }
 
-    /// Commits offsets of a group without being its member. All are tried; the first that is refused is the error.
-    pub(crate) async fn commit(&self, group: &str, entries: &[(Place, Committed)]) -> Result<()> {
+    /// Commits offsets of a group, once: as this member, or without membership. Gives each partition's code; one that the
+    /// answer leaves out counts as to be tried again.
+    ///
+    /// # Errors
+    /// The coordinator is not known or did not answer; then it is looked for the next time.
+    pub(crate) async fn commit(
+        &self,
+        group: &str,
+        identity: Option<&Identity>,
+        entries: &[(Place, Committed)],
+    ) -> Result<Vec<i16>> {
         let mut topics: BTreeMap<&Topic, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
         for ((topic, partition), committed) in entries {
             topics.entry(topic).or_default().push(
@@ -244,36 +255,43 @@ impl Inner {
                     .with_committed_metadata(Some(text(&committed.metadata))),
             );
         }
-        let topics: Vec<_> = topics
+        let topics = topics
             .into_iter()
-            .map(|(t, p)| OffsetCommitRequestTopic::default().with_name(topic_name(t)).with_partitions(p))
-            .collect();
-        self.with_coordinator(group, |link| {
-            let request = OffsetCommitRequest::default()
-                .with_group_id(GroupId(text(group)))
-                .with_generation_id_or_member_epoch(-1)
-                .with_retention_time_ms(-1)
-                .with_topics(topics.clone());
-            async move {
-                let answer = link.call(request).await?;
-                for t in &answer.topics {
-                    for p in &t.partitions {
-                        let what = || {
-                            format!(
-                                "group {group}: commit of topic {} partition {}",
-                                t.name.0.as_str(),
-                                p.partition_index
-                            )
-                        };
-                        if let Some(moved) = judge(p.error_code, what)? {
-                            return Ok(Answer::Moved(moved));
-                        }
-                    }
+            .map(|(t, p)| OffsetCommitRequestTopic::default().with_name(topic_name(t)).with_partitions(p));
+        let mut request = OffsetCommitRequest::default()
+            .with_group_id(GroupId(text(group)))
+            .with_generation_id_or_member_epoch(-1)
+            .with_retention_time_ms(-1)
+            .with_topics(topics.collect());
+        let answer = async {
+            let node = self.coordinator(group).await?;
+            let link = self.link(node).await?;
+            if let Some(identity) = identity {
+                request = request
+                    .with_generation_id_or_member_epoch(identity.epoch)
+                    .with_member_id(text(&identity.member));
+                // Versions without a place for it refuse a name.
+                if link.version::<OffsetCommitRequest>().is_some_and(|version| version >= 7) {
+                    request = request.with_group_instance_id(identity.instance.as_deref().map(text));
                 }
-                Ok(Answer::Done(()))
             }
-        })
-        .await
+            link.call(request).await
+        };
+        let answer = answer.await.inspect_err(|_| self.forget_coordinator(group))?;
+        let mut codes: HashMap<(&str, i32), i16> = HashMap::new();
+        for t in &answer.topics {
+            codes.extend(t.partitions.iter().map(|p| ((t.name.0.as_str(), p.partition_index), p.error_code)));
+        }
+        if codes.values().any(|code| errors::wants_coordinator(*code)) {
+            self.forget_coordinator(group);
+        }
+        let code = |(topic, partition): &Place| codes.get(&(topic.as_str(), partition.0)).copied();
+        Ok(entries.iter().map(|(place, _)| code(place).unwrap_or(errors::COORDINATOR_NOT_AVAILABLE)).collect())
+    }
+
+    /// The next question for the coordinator is asked of whoever it is then.
+    pub(crate) fn forget_coordinator(&self, group: &str) {
+        lock(&self.coordinators).remove(group);
     }
 }
 

@@ -9,7 +9,7 @@
 //! let placed = producer.send(Record::to("greetings")?.key("k").value("hello")).await?;
 //! println!("partition {} offset {}", placed.partition, placed.offset);
 //!
-//! let mut consumer = client.consumer().group("readers").topics(["greetings"]).build().await?;
+//! let mut consumer = client.consumer("readers").topics(["greetings"]).build().await?;
 //! while let Some(delivery) = consumer.next().await {
 //!     let delivery = delivery?;
 //!     println!("{:?}", delivery.value());
@@ -53,7 +53,8 @@ pub use admin::{
 };
 pub use client::{Client, ClientBuilder, PartitionInfo, TopicInfo};
 pub use consumer::{
-    Consumer, ConsumerBuilder, Delivery, Headers, Isolation, PartitionPosition, Reset, StartAt,
+    Assignor, ByHand, Consumer, ConsumerBuilder, Delivery, Group, GroupProtocol, Headers, Isolation,
+    PartitionPosition, Rebalance, Rebalances, Reset, StartAt,
 };
 pub use lag::{LagAlert, LagBuilder, LagPass, LagState, LagWatch, PartitionLag};
 pub use offsets::At;

@@ -59,6 +59,15 @@ impl Nature {
         self.clock.as_ref().map_or_else(tick, |read| read())
     }
 
+    /// A random UUID.
+    pub(crate) fn uuid(&self) -> uuid::Uuid {
+        if !self.seeded {
+            return uuid::Uuid::new_v4();
+        }
+        let bytes = (u128::from(self.draw()) << 64 | u128::from(self.draw())).to_be_bytes();
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
     /// A random number.
     pub(crate) fn draw(&self) -> u64 {
         mix(self.drawn.fetch_add(STEP, Ordering::Relaxed))

@@ -101,7 +101,7 @@ impl Bed {
             .await
             .unwrap();
         let ends = reader.offsets(&Topic::new(topic).unwrap(), At::Latest).await.unwrap();
-        let mut consumer = reader.consumer().topics([topic]).build().await.unwrap();
+        let mut consumer = reader.simple_consumer().topics([topic]).build().await.unwrap();
         let mut log = BTreeMap::new();
         for _ in 0..ends[&Partition(0)].get() {
             let next = tokio::time::timeout(60 * SECOND, consumer.next()).await;

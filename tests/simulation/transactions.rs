@@ -520,7 +520,7 @@ pub async fn read_log(run: &Run) {
         }
     }
     let built = run.patiently("the checker", || {
-        let builder = client.consumer().topics([TOPIC]).start(StartAt::Earliest);
+        let builder = client.simple_consumer().topics([TOPIC]).start(StartAt::Earliest);
         builder.isolation(Isolation::ReadCommitted).build()
     });
     let Some(mut consumer) = built.await else { return };

@@ -329,7 +329,7 @@ pub async fn reader(run: Arc<Run>, group: usize, index: usize) {
     while !run.has_all(group, &partitions) {
         let Some(client) = run.client(&host, &mut random).await else { return };
         let built = run.patiently("a consumer", || {
-            let builder = client.consumer().group(format!("group-{group}")).reset(Reset::Earliest);
+            let builder = client.simple_consumer().group(format!("group-{group}")).reset(Reset::Earliest);
             let builder = partitions.iter().fold(builder, |b, p| b.partition(TOPIC, Partition(*p)));
             builder.commit_interval(commit_interval).max_in_hand(max_in_hand).build()
         });
@@ -444,7 +444,7 @@ pub async fn read_log(run: &Run) {
     let ends: Vec<i64> =
         (0..run.layout.partitions).map(|p| ends.get(&Partition(p)).map_or(0, |o| o.0)).collect();
     let built =
-        run.patiently("the checker", || client.consumer().topics([TOPIC]).start(StartAt::Earliest).build());
+        run.patiently("the checker", || client.simple_consumer().topics([TOPIC]).start(StartAt::Earliest).build());
     let Some(mut consumer) = built.await else { return };
     let wanted: i64 = ends.iter().sum();
     let mut log = vec![Vec::new(); ends.len()];

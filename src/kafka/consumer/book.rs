@@ -14,29 +14,32 @@
 //! Order of calls: the reader calls [`poll_next`](Book::poll_next) and settles; the driver calls
 //! [`poll_fetch`](Book::poll_fetch), feeds [`handle_fetched`](Book::handle_fetched) and its like, and commits what
 //! [`poll_commit`](Book::poll_commit) gives.
+//!
+//! A member of a group is given partitions and loses them as time goes by: [`expect`](Book::expect) takes one in, and once
+//! its offset is known [`handle_position`](Book::handle_position) lets it be read. [`release`](Book::release) stops handing it
+//! out at once; when what is in hand is settled, or the time for that is up, [`poll_released`](Book::poll_released) names
+//! it, the driver commits, and [`finish`](Book::finish) makes every receipt of it stale. [`lose`](Book::lose) does so at
+//! once.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, VecDeque};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::isolation::Aborted;
 use super::{Isolation, PartitionPosition};
-use crate::codec::record_batch::{BatchList, BatchView, Cursor, Record};
-use crate::delivery::{AckTracker, Assignment, Commit, Limits, Outcome, Received};
+use crate::delivery::{Commit, Outcome};
 use crate::kafka::offsets::Place;
-use crate::{Error, ErrorKind, NodeId, Offset, Partition, ProducerId, Timestamp, Topic};
+use crate::{Error, NodeId, Offset, Partition, ProducerId, Topic};
+
+mod part;
+
+pub(crate) use part::Content;
+use part::{Chunk, PARTITION_BYTES, Part, PartNext, State};
 
 /// The receipt of a delivery.
 pub(crate) type Receipt = crate::delivery::Receipt<Offset>;
 
-const RETRY_MIN: Duration = Duration::from_millis(100);
-const RETRY_MAX: Duration = Duration::from_secs(1);
-/// How often a batch that does not check out is fetched again before it counts as damaged at the broker.
-const CORRUPT_RETRIES: u32 = 2;
-/// A partition with this much fetched is not fetched further.
-const PARTITION_BYTES: usize = 1 << 20;
 /// The most bytes asked for at once.
 const FETCH_BYTES: usize = 16 << 20;
 
@@ -47,16 +50,6 @@ pub(crate) struct Settings {
     pub(crate) max_in_hand: usize,
     pub(crate) prefetch_bytes: usize,
     pub(crate) max_batch_bytes: usize,
-}
-
-/// A record as it is handed out.
-#[derive(Debug)]
-pub(crate) struct Content {
-    pub(crate) offset: Offset,
-    pub(crate) timestamp: Timestamp,
-    pub(crate) key: Option<Bytes>,
-    pub(crate) value: Option<Bytes>,
-    pub(crate) headers: Vec<(String, Option<Bytes>)>,
 }
 
 /// A record in hand.
@@ -79,43 +72,6 @@ pub(crate) enum Next {
     Wait(Option<Instant>),
     /// Nothing any more.
     Ended,
-}
-
-#[derive(Debug)]
-enum Chunk {
-    Batch(BatchView),
-    Open(Cursor, Offset),
-    /// The log holds nothing for the application below this offset.
-    Gap(Offset),
-    /// The log was cut back: what is at this offset and after it is new.
-    Restart(Offset),
-    Fault(Error),
-}
-
-#[derive(Debug, PartialEq, Eq, Clone, Copy)]
-enum State {
-    Fetching,
-    /// The offset is not in the log; the driver finds another.
-    Lost,
-    /// A fault stands in line, or was handed out.
-    Stopped,
-}
-
-#[derive(Debug)]
-struct Part {
-    topic: Topic,
-    partition: Partition,
-    tracker: AckTracker<Offset>,
-    state: State,
-    in_flight: bool,
-    fetch_offset: Offset,
-    chunks: VecDeque<(usize, Chunk)>,
-    buffered: usize,
-    end: Option<Offset>,
-    not_before: Option<Instant>,
-    failures: u32,
-    corrupt: u32,
-    max_bytes: usize,
 }
 
 #[derive(Debug)]
@@ -167,7 +123,13 @@ pub(crate) struct Fetched {
 #[derive(Debug)]
 pub(crate) struct Book {
     settings: Settings,
+    /// A partition keeps its place here for ever, so that a receipt finds it, or finds that it is stale.
     parts: Vec<Part>,
+    indices: HashMap<Place, usize>,
+    /// Whether partitions may come later.
+    open: bool,
+    /// Nothing is handed out from here on: others may own the partitions.
+    lease: Option<Instant>,
     turn: usize,
     /// The broker that is fetched from first the next time, or the next one after it.
     next_node: NodeId,
@@ -185,6 +147,9 @@ impl Book {
         Self {
             settings,
             parts: Vec::new(),
+            indices: HashMap::new(),
+            open: false,
+            lease: None,
             turn: 0,
             next_node: NodeId(0),
             waiting: BinaryHeap::new(),
@@ -196,35 +161,136 @@ impl Book {
         }
     }
 
+    /// A book whose partitions come and go: it does not end for want of them.
+    pub(crate) fn open(settings: Settings) -> Self {
+        Self { open: true, ..Self::new(settings) }
+    }
+
     /// Adds a partition that is read from `start`; `metadata` is what was committed beside it.
     pub(crate) fn assign(&mut self, place: Place, start: Offset, metadata: Option<&str>) {
-        let limits = Limits::default();
-        let mut tracker = AckTracker::for_offsets(Assignment(1), start, limits);
-        if let Some(metadata) = metadata.filter(|m| !m.is_empty()) {
-            let restored = tracker.restore(metadata);
-            tracing::debug!(topic = %place.0, partition = %place.1, ?restored, "commit metadata");
+        self.expect(std::slice::from_ref(&place));
+        if let Some((part, term, _)) = self.finding().into_iter().find(|(_, _, p)| *p == place) {
+            self.handle_position(part, term, start, metadata);
         }
-        self.parts.push(Part {
-            topic: place.0,
-            partition: place.1,
-            tracker,
-            state: State::Fetching,
-            in_flight: false,
-            fetch_offset: start,
-            chunks: VecDeque::new(),
-            buffered: 0,
-            end: None,
-            not_before: None,
-            failures: 0,
-            corrupt: 0,
-            max_bytes: PARTITION_BYTES,
-        });
+    }
+
+    /// These are to be read once their offsets are known.
+    pub(crate) fn expect(&mut self, places: &[Place]) {
+        for place in places {
+            let index = *self.indices.entry(place.clone()).or_insert(self.parts.len());
+            match self.parts.get_mut(index) {
+                Some(part) => self.unsettled = self.unsettled.saturating_sub(part.expect()),
+                None => self.parts.push(Part::new(place.clone())),
+            }
+        }
+    }
+
+    /// The partitions whose offsets are to be found, each with the number of its assignment.
+    pub(crate) fn finding(&self) -> Vec<(usize, u64, Place)> {
+        let finding = self.parts.iter().enumerate().filter(|(_, p)| p.state == State::Finding);
+        finding.map(|(i, p)| (i, p.term, p.place())).collect()
+    }
+
+    /// Where a partition begins; `metadata` is what was committed beside the offset.
+    pub(crate) fn handle_position(&mut self, part: usize, term: u64, start: Offset, metadata: Option<&str>) {
+        if let Some(part) = self.finding_part(part, term) {
+            part.begin(start, metadata);
+        }
+    }
+
+    /// A partition has no offset to begin at.
+    pub(crate) fn handle_no_position(&mut self, part: usize, term: u64, error: Error) {
+        if let Some(part) = self.finding_part(part, term) {
+            part.stop(error);
+        }
+    }
+
+    fn finding_part(&mut self, part: usize, term: u64) -> Option<&mut Part> {
+        self.parts.get_mut(part).filter(|p| p.term == term && p.state == State::Finding)
+    }
+
+    /// Until when partitions may be handed out; `None` for ever. Whether that is news.
+    pub(crate) fn handle_lease(&mut self, lease: Option<Instant>) -> bool {
+        std::mem::replace(&mut self.lease, lease) != lease
+    }
+
+    /// No partition comes any more: once what is in hand is settled, the reader is at the end.
+    pub(crate) fn handle_end(&mut self) {
+        self.open = false;
+    }
+
+    /// Hands out nothing more of these. What is in hand has until then to be settled.
+    pub(crate) fn release(&mut self, places: &[Place], until: Instant) {
+        let mut released = BTreeSet::new();
+        for index in places.iter().filter_map(|place| self.indices.get(place)) {
+            if let Some(part) = self.parts.get_mut(*index).filter(|p| p.state != State::Gone) {
+                part.release(until);
+                released.insert(*index);
+            }
+        }
+        self.waiting.retain(|Reverse(w)| !released.contains(&w.2.part));
+    }
+
+    /// Those of the released that may go: settled, or out of time. Commit what they have, then [`finish`](Self::finish).
+    pub(crate) fn poll_released(&self, now: Instant) -> Vec<Place> {
+        let ready = |p: &&Part| match p.state {
+            State::Releasing { until } => p.tracker.in_hand() == 0 || until <= now,
+            _ => false,
+        };
+        self.parts.iter().filter(ready).map(Part::place).collect()
+    }
+
+    /// Whether the last one in hand of a partition that is to go has been settled.
+    pub(crate) fn is_released(&self, part: usize) -> bool {
+        let part = self.parts.get(part);
+        part.is_some_and(|p| matches!(p.state, State::Releasing { .. }) && p.tracker.in_hand() == 0)
+    }
+
+    /// When the time of the first of the released is up.
+    pub(crate) fn poll_release_timeout(&self) -> Option<Instant> {
+        let until = |p: &Part| match p.state {
+            State::Releasing { until } => Some(until),
+            _ => None,
+        };
+        self.parts.iter().filter_map(until).min()
+    }
+
+    /// These are released: every receipt is stale. Returns how many deliveries were still in hand.
+    pub(crate) fn finish(&mut self, places: &[Place]) -> usize {
+        let mut in_hand = 0;
+        for index in places.iter().filter_map(|place| self.indices.get(place)) {
+            if let Some(part) =
+                self.parts.get_mut(*index).filter(|p| matches!(p.state, State::Releasing { .. }))
+            {
+                in_hand += part.tracker.in_hand();
+                self.unsettled = self.unsettled.saturating_sub(part.leave());
+            }
+        }
+        in_hand
+    }
+
+    /// These belong to somebody else: nothing of them is handed out, settled or committed any more.
+    pub(crate) fn lose(&mut self, places: &[Place]) {
+        let mut lost = BTreeSet::new();
+        for index in places.iter().filter_map(|place| self.indices.get(place)) {
+            if let Some(part) = self.parts.get_mut(*index).filter(|p| p.state != State::Gone) {
+                self.unsettled = self.unsettled.saturating_sub(part.leave());
+                lost.insert(*index);
+            }
+        }
+        self.waiting.retain(|Reverse(w)| !lost.contains(&w.2.part));
     }
 
     /// The next thing for the reader, and whether the driver has room for more by it.
     pub(crate) fn poll_next(&mut self, now: Instant) -> (Next, bool) {
         if self.closed {
             return (Next::Ended, false);
+        }
+        if let Some(fault) = self.faults.pop_front() {
+            return (Next::Fault(fault), false);
+        }
+        if self.lease.is_some_and(|until| until <= now) {
+            return (Next::Wait(None), false);
         }
         while self.waiting.peek().is_some_and(|Reverse(w)| w.0 <= now) {
             let Some(Reverse(Waiting(_, _, mut held))) = self.waiting.pop() else { break };
@@ -234,9 +300,6 @@ impl Book {
                 held.attempt = held.attempt.saturating_add(1);
                 return (Next::Record(part.topic.clone(), part.partition, held), false);
             }
-        }
-        if let Some(fault) = self.faults.pop_front() {
-            return (Next::Fault(fault), false);
         }
         let mut freed = false;
         if self.unsettled < self.settings.max_in_hand {
@@ -265,8 +328,11 @@ impl Book {
                 }
             }
         }
-        let stopped = self.parts.iter().all(|p| p.state == State::Stopped && p.chunks.is_empty());
-        if stopped && self.unsettled == 0 {
+        let ended = |p: &Part| match p.state {
+            State::Stopped => p.chunks.is_empty(),
+            state => state == State::Gone,
+        };
+        if !self.open && self.unsettled == 0 && self.parts.iter().all(ended) {
             return (Next::Ended, freed);
         }
         (Next::Wait(self.waiting.peek().map(|Reverse(w)| w.0)), freed)
@@ -330,7 +396,7 @@ impl Book {
         // Each broker has its share, so that those with nothing new, whose answers take long, leave room for the others;
         // and another one begins each time, so that all have their turn where the shares are too small.
         let brokers: BTreeSet<NodeId> =
-            self.parts.iter().filter_map(|p| leader(&p.topic, p.partition)).collect();
+            self.assigned().filter_map(|p| leader(&p.topic, p.partition)).collect();
         let share = self.settings.prefetch_bytes / brokers.len().max(1);
         let first = asks.split_off(&self.next_node);
         for (node, asks) in first.into_iter().chain(asks) {
@@ -389,19 +455,19 @@ impl Book {
     /// The offset is not in the log.
     pub(crate) fn handle_lost(&mut self, ask: &Ask) {
         if let Some(part) = self.parts.get_mut(ask.part).filter(|p| p.state == State::Fetching) {
-            part.state = State::Lost;
+            part.state = State::OutOfRange;
         }
     }
 
     /// The partitions that wait for another offset.
     pub(crate) fn lost(&self) -> Vec<(usize, Place, Offset)> {
-        let lost = self.parts.iter().enumerate().filter(|(_, p)| p.state == State::Lost);
+        let lost = self.parts.iter().enumerate().filter(|(_, p)| p.state == State::OutOfRange);
         lost.map(|(i, p)| (i, (p.topic.clone(), p.partition), p.fetch_offset)).collect()
     }
 
     /// The offset from which a partition goes on.
     pub(crate) fn handle_reset(&mut self, part: usize, to: Offset) {
-        let Some(part) = self.parts.get_mut(part).filter(|p| p.state == State::Lost) else { return };
+        let Some(part) = self.parts.get_mut(part).filter(|p| p.state == State::OutOfRange) else { return };
         let chunk = if to >= part.fetch_offset { Chunk::Gap(to) } else { Chunk::Restart(to) };
         part.chunks.push_back((0, chunk));
         part.fetch_offset = to;
@@ -444,21 +510,20 @@ impl Book {
         self.closed = true;
         self.waiting.clear();
         for part in &mut self.parts {
-            part.chunks.clear();
-            part.buffered = 0;
+            part.forget();
         }
     }
 
     /// Every receipt is stale from here on.
     pub(crate) fn revoke(&mut self) {
         for part in &mut self.parts {
-            let _ = part.tracker.revoke();
+            part.leave();
         }
         self.unsettled = 0;
     }
 
     pub(crate) fn topics(&self) -> Vec<Topic> {
-        let mut topics: Vec<Topic> = self.parts.iter().map(|p| p.topic.clone()).collect();
+        let mut topics: Vec<Topic> = self.assigned().map(|p| p.topic.clone()).collect();
         topics.sort();
         topics.dedup();
         topics
@@ -472,192 +537,15 @@ impl Book {
             settled: p.tracker.watermark(),
             end: p.end,
         };
-        self.parts.iter().map(position).collect()
+        self.assigned().map(position).collect()
+    }
+
+    fn assigned(&self) -> impl Iterator<Item = &Part> {
+        self.parts.iter().filter(|p| p.state != State::Gone)
     }
 
     pub(crate) fn unsettled(&self) -> usize {
         self.unsettled
-    }
-}
-
-enum PartNext {
-    Record(Receipt, Content),
-    Fault(Error),
-    /// So many unsettled ones are of no concern any more.
-    Restarted(usize),
-    Nothing,
-}
-
-impl Part {
-    fn next(&mut self, max_batch_bytes: usize, freed: &mut bool) -> PartNext {
-        while let Some((_, chunk)) = self.chunks.front_mut() {
-            match chunk {
-                Chunk::Batch(batch) => {
-                    let next = batch.next_offset();
-                    match batch.records(max_batch_bytes) {
-                        Ok(records) => *chunk = Chunk::Open(records.into_cursor(), next),
-                        Err(e) => {
-                            let at = batch.base_offset();
-                            let e = self.at(e, at);
-                            return self.fail(e, freed);
-                        }
-                    }
-                }
-                Chunk::Open(cursor, next) => {
-                    if !self.tracker.has_room() {
-                        return PartNext::Nothing;
-                    }
-                    let next = *next;
-                    match cursor.next() {
-                        None => {
-                            self.tracker.skip_to(next);
-                            self.drop_front(freed);
-                        }
-                        Some(Err(e)) => {
-                            let at = self.tracker.next();
-                            let e = self.at(e, at);
-                            return self.fail(e, freed);
-                        }
-                        Some(Ok(record)) => {
-                            let size =
-                                record.key().map_or(0, <[u8]>::len) + record.value().map_or(0, <[u8]>::len);
-                            // Behind: the fetch began inside of the batch. Skip: done before a restart.
-                            if let Received::Fresh(receipt) = self.tracker.receive(record.offset(), size) {
-                                return PartNext::Record(receipt, Content::of(&record));
-                            }
-                        }
-                    }
-                }
-                Chunk::Gap(next) => {
-                    let next = *next;
-                    self.tracker.skip_to(next);
-                    self.drop_front(freed);
-                }
-                Chunk::Restart(to) => {
-                    let to = *to;
-                    let dropped = self.tracker.in_hand() + self.tracker.returned();
-                    let assignment = self.tracker.assignment().next();
-                    let _ = self.tracker.revoke();
-                    let again = self.tracker.reassign(assignment, to);
-                    self.drop_front(freed);
-                    if let Err(e) = again {
-                        return PartNext::Fault(e);
-                    }
-                    return PartNext::Restarted(dropped);
-                }
-                Chunk::Fault(_) => {
-                    if let Some((_, Chunk::Fault(e))) = self.chunks.pop_front() {
-                        return PartNext::Fault(e);
-                    }
-                }
-            }
-        }
-        PartNext::Nothing
-    }
-
-    fn drop_front(&mut self, freed: &mut bool) {
-        if let Some((size, _)) = self.chunks.pop_front() {
-            self.buffered = self.buffered.saturating_sub(size);
-            *freed = true;
-        }
-    }
-
-    fn fail(&mut self, e: Error, freed: &mut bool) -> PartNext {
-        self.state = State::Stopped;
-        self.chunks.clear();
-        self.buffered = 0;
-        *freed = true;
-        PartNext::Fault(e)
-    }
-
-    fn stop(&mut self, e: Error) {
-        if self.state != State::Stopped {
-            self.state = State::Stopped;
-            self.chunks.push_back((0, Chunk::Fault(e)));
-        }
-    }
-
-    fn at(&self, e: Error, offset: Offset) -> Error {
-        e.context(format!(
-            "topic {} partition {} at offset {offset}: reading stopped there",
-            self.topic, self.partition
-        ))
-    }
-
-    fn rest(&mut self, now: Instant) {
-        let pause = RETRY_MIN.saturating_mul(1 << self.failures.min(10)).min(RETRY_MAX);
-        self.failures = self.failures.saturating_add(1);
-        self.not_before = Some(now + pause);
-    }
-
-    fn take_in(&mut self, fetched: Fetched, isolation: Isolation, now: Instant) {
-        let size = fetched.records.len();
-        let mut aborted = Aborted::new(match isolation {
-            Isolation::ReadCommitted => fetched.aborted,
-            Isolation::ReadUncommitted => Vec::new(),
-        });
-        let mut list = BatchList::new(fetched.records);
-        let mut any = false;
-        for item in list.by_ref() {
-            let batch = match item.and_then(|batch| Ok((aborted.admits(&batch)?, batch))) {
-                Ok((admitted, batch)) => {
-                    // A fetch from inside a batch brings the whole of it; one from before is of no use.
-                    if batch.next_offset() <= self.fetch_offset {
-                        any = true;
-                        continue;
-                    }
-                    admitted.then_some(batch.clone()).ok_or(batch)
-                }
-                Err(e) => {
-                    self.corrupt += 1;
-                    if self.corrupt <= CORRUPT_RETRIES {
-                        tracing::warn!(topic = %self.topic, partition = %self.partition, error = %e.report(), "fetching again");
-                        self.rest(now);
-                    } else {
-                        let e = self.at(e, self.fetch_offset);
-                        self.stop(e);
-                    }
-                    return;
-                }
-            };
-            any = true;
-            let (bytes, next, chunk) = match batch {
-                Ok(batch) => (batch.as_bytes().len(), batch.next_offset(), Chunk::Batch(batch)),
-                Err(left_out) => (0, left_out.next_offset(), Chunk::Gap(left_out.next_offset())),
-            };
-            self.fetch_offset = next;
-            self.buffered += bytes;
-            self.corrupt = 0;
-            self.chunks.push_back((bytes, chunk));
-        }
-        if !any && size > 0 {
-            // The broker cut the first batch: it is larger than what was asked for.
-            let needed = list.truncated().and_then(|t| t.needed).unwrap_or(0);
-            if self.max_bytes >= (1 << 30) {
-                let e = Error::new(ErrorKind::TooLarge, format!("a batch takes {needed} bytes"));
-                let e = self.at(e, self.fetch_offset);
-                return self.stop(e);
-            }
-            self.max_bytes = self.max_bytes.saturating_mul(2);
-            return self.rest(now);
-        }
-        self.failures = 0;
-        self.not_before = None;
-    }
-}
-
-impl Content {
-    fn of(record: &Record<'_>) -> Self {
-        Self {
-            offset: record.offset(),
-            timestamp: record.timestamp(),
-            key: record.key_bytes(),
-            value: record.value_bytes(),
-            headers: record
-                .headers()
-                .map(|(name, value)| (name.into_owned(), value.map(|v| record.share(v))))
-                .collect(),
-        }
     }
 }
 

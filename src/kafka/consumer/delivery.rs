@@ -98,7 +98,11 @@ impl Delivery {
     /// closed it changes nothing, and the log says so.
     pub fn ack(mut self) {
         let Some(held) = self.held.take() else { return };
-        let outcome = lock(&self.shared.book).ack(held.part, held.receipt);
+        let (outcome, released) = {
+            let mut book = lock(&self.shared.book);
+            (book.ack(held.part, held.receipt), book.is_released(held.part))
+        };
+        self.tell_released(released);
         match outcome {
             Outcome::Done => self.shared.reader.wake(),
             outcome => self.tell_stale(outcome, held.content.offset),
@@ -116,10 +120,22 @@ impl Delivery {
     fn give_back(&self, held: Box<Held>, delay: Duration) {
         let offset = held.content.offset;
         let due = Instant::now() + delay.min(LONGEST);
-        let outcome = lock(&self.shared.book).give_back(held, due.into_std());
+        let part = held.part;
+        let (outcome, released) = {
+            let mut book = lock(&self.shared.book);
+            (book.give_back(held, due.into_std()), book.is_released(part))
+        };
+        self.tell_released(released);
         match outcome {
             Outcome::Done => self.shared.reader.wake(),
             outcome => self.tell_stale(outcome, offset),
+        }
+    }
+
+    /// Its partition waited for it alone.
+    fn tell_released(&self, released: bool) {
+        if let Some(member) = self.shared.member.as_ref().filter(|_| released) {
+            member.work.notify_one();
         }
     }
 

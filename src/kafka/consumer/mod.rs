@@ -1,4 +1,4 @@
-//! The consumer: partitions assigned by hand, every delivery settled on its own.
+//! The consumer: a member of a group or with partitions assigned by hand, every delivery settled on its own.
 //!
 //! ```text
 //! brokers <--fetch-- driver (one task) --> book (pure: partitions, ack trackers) --> next() --> Delivery
@@ -11,28 +11,34 @@
 //! [`offset_map`](crate::delivery::offset_map)).
 
 mod book;
+mod builder;
+mod commit;
 mod delivery;
 mod driver;
+mod group;
+mod health;
 pub(super) mod isolation;
+mod notice;
 
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
-use futures_util::task::AtomicWaker;
-use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
+pub use builder::{ByHand, ConsumerBuilder, Group};
 pub use delivery::{Delivery, Headers};
+pub(crate) use group::Identity;
+pub use group::{Assignor, GroupProtocol};
+pub use notice::{Rebalance, Rebalances};
 
-use self::book::{Book, Next, Settings};
+use self::book::Next;
 use self::driver::Shared;
-use super::client::{Client, LONGEST, TOPIC_WAIT, lock};
-use super::group::Wanted;
-use super::offsets::{At, Place};
+use super::client::lock;
+use super::offsets::Place;
 use crate::{Error, ErrorKind, Offset, Partition, Result, Timestamp, Topic};
 
 /// Where a partition is read from when the consumer starts.
@@ -98,245 +104,24 @@ pub struct PartitionPosition {
     pub end: Option<Offset>,
 }
 
-/// The settings of a [`Consumer`].
-#[derive(Debug, Clone)]
-#[must_use]
-pub struct ConsumerBuilder {
-    client: Client,
-    group: Option<String>,
-    topics: Vec<String>,
-    partitions: Vec<(String, Partition)>,
-    start: Option<StartAt>,
-    reset: Reset,
-    isolation: Isolation,
-    commit_interval: Duration,
-    max_in_hand: usize,
-    prefetch_bytes: usize,
-    max_batch_bytes: usize,
-}
-
-impl ConsumerBuilder {
-    pub(crate) fn new(client: Client) -> Self {
-        Self {
-            client,
-            group: None,
-            topics: Vec::new(),
-            partitions: Vec::new(),
-            start: None,
-            reset: Reset::default(),
-            isolation: Isolation::default(),
-            commit_interval: Duration::from_secs(5),
-            max_in_hand: 1000,
-            prefetch_bytes: 32 << 20,
-            max_batch_bytes: 128 << 20,
-        }
-    }
-
-    /// The group whose committed offsets are used. The consumer is not its member: two consumers of one group read the
-    /// same partitions unless you give them different ones. Without a group nothing is committed.
-    pub fn group(mut self, group: impl Into<String>) -> Self {
-        self.group = Some(group.into());
-        self
-    }
-
-    /// All partitions that these topics have at the start. Added to what was named before.
-    pub fn topics<T: AsRef<str>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
-        self.topics.extend(topics.into_iter().map(|t| t.as_ref().to_owned()));
-        self
-    }
-
-    /// One partition. Added to what was named before.
-    pub fn partition(mut self, topic: impl AsRef<str>, partition: impl Into<Partition>) -> Self {
-        self.partitions.push((topic.as_ref().to_owned(), partition.into()));
-        self
-    }
-
-    /// Where to start. Default [`StartAt::Stored`] with a group, otherwise as the [`Reset`] policy says.
-    pub fn start(mut self, start: StartAt) -> Self {
-        self.start = Some(start);
-        self
-    }
-
-    /// What to do without a valid offset. Default [`Reset::Earliest`].
-    pub fn reset(mut self, reset: Reset) -> Self {
-        self.reset = reset;
-        self
-    }
-
-    /// Which records of transactions are seen. Default [`Isolation::ReadCommitted`].
-    pub fn isolation(mut self, isolation: Isolation) -> Self {
-        self.isolation = isolation;
-        self
-    }
-
-    /// How often settled offsets are committed. Default 5 s, at least 1 ms. After a crash, at most what was settled
-    /// in this time comes again.
-    pub fn commit_interval(mut self, interval: Duration) -> Self {
-        self.commit_interval = interval;
-        self
-    }
-
-    /// How many deliveries may be unsettled at once, those that wait to come again included. Default 1,000, at least
-    /// 1. Memory: each keeps the batch alive from which it was read.
-    pub fn max_in_hand(mut self, n: usize) -> Self {
-        self.max_in_hand = n;
-        self
-    }
-
-    /// How much may be fetched ahead, in bytes as they are on the wire. Default 32 MiB. Memory: this, and one batch
-    /// for each broker more where a batch is larger than its share.
-    pub fn prefetch_bytes(mut self, bytes: usize) -> Self {
-        self.prefetch_bytes = bytes;
-        self
-    }
-
-    /// The largest batch after decompression, in bytes. Default 128 MiB. A larger one stops its partition with
-    /// [`ErrorKind::TooLarge`]. Memory: one decompressed batch for each partition that is being read.
-    pub fn max_batch_bytes(mut self, bytes: usize) -> Self {
-        self.max_batch_bytes = bytes;
-        self
-    }
-
-    /// Resolves partitions and positions, then starts to fetch in a task of the current runtime. Never creates a topic.
-    ///
-    /// Cancel safe.
-    ///
-    /// # Errors
-    /// - [`ErrorKind::Config`]: nothing to read was named, a topic's name breaks the rules, `Stored` without a group.
-    /// - [`ErrorKind::NotFound`]: a topic (within 2 s) or partition is not there; no offset is stored and the policy is
-    ///   [`Reset::Error`].
-    /// - [`ErrorKind::Denied`], and errors of the connection.
-    pub async fn build(self) -> Result<Consumer> {
-        let config = |text: &str| Err(Error::new(ErrorKind::Config, text));
-        if self.topics.is_empty() && self.partitions.is_empty() {
-            return config("the consumer has nothing to read; name topics or partitions");
-        }
-        if self.max_in_hand == 0 {
-            return config("max_in_hand is 0; it must be at least 1");
-        }
-        if self.prefetch_bytes == 0 {
-            return config("prefetch_bytes is 0; give at least some kilobytes");
-        }
-        if self.group.as_deref() == Some("") {
-            return config("the group's name is empty; give it one, or leave the group out");
-        }
-        let start = match (self.start, &self.group) {
-            (Some(StartAt::Stored), None) => {
-                return config("StartAt::Stored needs a group; name one, or start elsewhere");
-            }
-            (Some(start), _) => Some(start),
-            (None, Some(_)) => Some(StartAt::Stored),
-            (None, None) => None,
-        };
-        let places = self.places().await?;
-        let starts = self.starts(start, &places).await?;
-        let mut book = Book::new(Settings {
-            isolation: self.isolation,
-            max_in_hand: self.max_in_hand,
-            prefetch_bytes: self.prefetch_bytes,
-            max_batch_bytes: self.max_batch_bytes,
-        });
-        for (place, offset, metadata) in starts {
-            book.assign(place, offset, metadata.as_deref());
-        }
-        let shared = Arc::new(Shared {
-            client: self.client,
-            book: Mutex::new(book),
-            reader: AtomicWaker::new(),
-            work: Notify::new(),
-            stop: false.into(),
-            group: self.group,
-            reset: self.reset,
-            isolation: self.isolation,
-            commit_interval: self.commit_interval.clamp(Duration::from_millis(1), LONGEST),
-            committing: tokio::sync::Mutex::new(()),
-        });
-        let driver = spawn(Arc::clone(&shared));
-        Ok(Consumer { shared, sleep: None, driver: Some(driver) })
-    }
-
-    async fn places(&self) -> Result<Vec<Place>> {
-        let mut places: Vec<Place> = Vec::new();
-        for name in &self.topics {
-            let topic = Topic::new(name)?;
-            let count = self.client.inner.topic(&topic, false, TOPIC_WAIT).await?.len();
-            places.extend((0i32..).take(count).map(|n| (topic.clone(), Partition(n))));
-        }
-        for (name, partition) in &self.partitions {
-            let topic = Topic::new(name)?;
-            let count = self.client.inner.topic(&topic, false, TOPIC_WAIT).await?.len();
-            if !usize::try_from(partition.0).is_ok_and(|n| n < count) {
-                return Err(Error::new(
-                    ErrorKind::NotFound,
-                    format!("topic {topic} has no partition {partition}; it has {count} partitions, from 0"),
-                ));
-            }
-            places.push((topic, *partition));
-        }
-        places.sort();
-        places.dedup();
-        Ok(places)
-    }
-
-    /// Each partition with its first offset and the metadata that was committed beside it.
-    async fn starts(
-        &self,
-        start: Option<StartAt>,
-        places: &[Place],
-    ) -> Result<Vec<(Place, Offset, Option<String>)>> {
-        let inner = &self.client.inner;
-        let reset = match self.reset {
-            Reset::Earliest | Reset::Error => At::Earliest,
-            Reset::Latest => At::Latest,
-        };
-        let at = match start {
-            Some(StartAt::Offset(offset)) => {
-                if offset.0 < 0 {
-                    return Err(Error::new(
-                        ErrorKind::Config,
-                        format!("start offset {offset} is negative; the first is 0"),
-                    ));
-                }
-                return Ok(places.iter().map(|place| (place.clone(), offset, None)).collect());
-            }
-            Some(StartAt::Earliest) => At::Earliest,
-            Some(StartAt::Latest) => At::Latest,
-            Some(StartAt::Timestamp(t)) => At::Timestamp(t),
-            Some(StartAt::Stored) | None => reset,
-        };
-        let mut out = Vec::with_capacity(places.len());
-        let mut missing = places.to_vec();
-        if let (Some(StartAt::Stored), Some(group)) = (start, &self.group) {
-            let mut stored = inner.fetch_committed(group, Wanted::Places(places)).await?;
-            missing.retain(|place| match stored.remove(place) {
-                Some(committed) => {
-                    out.push((place.clone(), committed.offset, Some(committed.metadata)));
-                    false
-                }
-                None => true,
-            });
-            if let (Reset::Error, Some((topic, partition))) = (self.reset, missing.first()) {
-                return Err(Error::new(
-                    ErrorKind::NotFound,
-                    format!(
-                        "group {group} has no committed offset for topic {topic} partition {partition}, and the \
-                         reset policy is to stop; commit one or choose another policy"
-                    ),
-                ));
-            }
-        }
-        if !missing.is_empty() {
-            let found = inner.list_offsets(missing, at, self.isolation).await?;
-            out.extend(found.into_iter().map(|(place, offset)| (place, offset, None)));
-        }
-        out.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(out)
-    }
-}
-
 #[allow(clippy::disallowed_methods, reason = "the fetching task")]
 fn spawn(shared: Arc<Shared>) -> tokio::task::JoinHandle<()> {
     tokio::spawn(driver::run(shared))
+}
+
+#[allow(clippy::disallowed_methods, reason = "the task of the membership")]
+fn spawn_member(shared: Arc<Shared>) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(group::driver::run(shared))
+}
+
+fn no_stored_offset(group: &str, (topic, partition): &Place) -> Error {
+    Error::new(
+        ErrorKind::NotFound,
+        format!(
+            "group {group} has no committed offset for topic {topic} partition {partition}, and the reset policy is to \
+             stop; commit one or choose another policy"
+        ),
+    )
 }
 
 #[allow(clippy::disallowed_methods, reason = "the reader looks for deliveries that are due again")]
@@ -353,6 +138,10 @@ pub struct Consumer {
     shared: Arc<Shared>,
     sleep: Option<Pin<Box<Sleep>>>,
     driver: Option<tokio::task::JoinHandle<()>>,
+    /// The task of the membership.
+    member: Option<tokio::task::JoinHandle<()>>,
+    /// Listens from the beginning on, until somebody takes it.
+    rebalances: Option<Rebalances>,
 }
 
 impl Consumer {
@@ -426,6 +215,9 @@ impl Consumer {
                 // A panic of the driver was told by the runtime.
                 let _ = driver.await;
             }
+            if let Some(member) = self.member.as_mut() {
+                let _ = member.await;
+            }
             committed
         };
         match timeout(deadline, end).await {
@@ -436,6 +228,12 @@ impl Consumer {
             )
             .ambiguous()),
         }
+    }
+
+    /// What happens to this consumer's partitions. The first call gives all notices since the consumer was built, a later
+    /// one those from then on. A consumer whose partitions are assigned by hand has none.
+    pub fn rebalances(&mut self) -> Rebalances {
+        self.rebalances.take().unwrap_or_else(|| self.shared.notices.listen())
     }
 
     /// How far every partition was read, by topic and partition.

@@ -199,7 +199,8 @@ api!(OffsetFetchRequest -> OffsetFetchResponse: "OffsetFetch" OffsetFetch, 1..=7
     since(2, Fixed(2)),
 ]);
 
-api!(OffsetCommitRequest -> OffsetCommitResponse: "OffsetCommit" OffsetCommit, 2..=8, flexible 8, &[
+// From version 9 on a member of a group of the newer protocol may commit (KIP-848); the layout is that of 8.
+api!(OffsetCommitRequest -> OffsetCommitResponse: "OffsetCommit" OffsetCommit, 2..=9, flexible 8, &[
     since(3, Fixed(4)),
     always(Structs(&[always(Text), always(Structs(&[always(Fixed(4 + 2))]))])),
 ]);
@@ -372,5 +373,6 @@ pub(crate) fn decode<R: Api>(mut body: Bytes, version: i16) -> Result<R::Answer,
 }
 
 pub(crate) mod admin;
+mod groups;
 #[cfg(test)]
 mod tests;

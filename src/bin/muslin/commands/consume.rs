@@ -69,7 +69,7 @@ pub(crate) async fn run(context: Context, args: Consume) -> Outcome {
         return Ok(Ended::Done);
     }
     let Some(client) = context.kafka().await? else { return Ok(Ended::Interrupted) };
-    let mut builder = context.settings.consumer(client.consumer()).map_err(Failure::usage)?.start(start);
+    let mut builder = context.settings.consumer(client.simple_consumer()).map_err(Failure::usage)?.start(start);
     if let Some(group) = group {
         builder = builder.group(group);
     }

@@ -1,11 +1,14 @@
 #![allow(clippy::disallowed_methods, reason = "a start for the test's own clock")]
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use proptest::prelude::*;
 
+use super::part::CORRUPT_RETRIES;
 use super::*;
+use crate::{ErrorKind, Timestamp};
 use crate::codec::record_batch::{BatchBuilder, BatchOptions};
 
 const NODE: NodeId = NodeId(1);

@@ -214,7 +214,7 @@ async fn spread(scene: &Scene, topic: &Topic) -> Result<BTreeMap<Partition, (Off
 /// All records of a topic, in the order of each partition: key and value.
 async fn read_topic(scene: &Scene, topic: &Topic) -> Result<Vec<(Bytes, Bytes)>> {
     let total: u64 = spread(scene, topic).await?.values().map(|(first, end)| between(*first, *end)).sum();
-    let consumer = scene.kafka.consumer().topics([topic.as_str()]).start(StartAt::Earliest);
+    let consumer = scene.kafka.simple_consumer().topics([topic.as_str()]).start(StartAt::Earliest);
     let mut consumer = consumer.build().await?;
     let mut records = Vec::new();
     while (records.len() as u64) < total {

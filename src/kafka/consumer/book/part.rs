@@ -1,0 +1,338 @@
+//! One partition of the book: what was fetched of it, in log order, and what of it is settled. Pure.
+//!
+//! ```text
+//!   Gone --expect--> Finding --offset--> Fetching <--offset-- OutOfRange
+//!    ^                  |                 |  |  \____________/^
+//!    |                  v                 v  +--fault--> Stopped
+//!    +---finish---- Releasing <-----------+----------------+        any --lose--> Gone
+//! ```
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use super::{Fetched, Receipt};
+use crate::codec::record_batch::{BatchList, BatchView, Cursor, Record};
+use crate::delivery::{AckTracker, Assignment, Limits, Received};
+use crate::kafka::consumer::Isolation;
+use crate::kafka::consumer::isolation::Aborted;
+use crate::kafka::offsets::Place;
+use crate::{Error, ErrorKind, Offset, Partition, Timestamp, Topic};
+
+const RETRY_MIN: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(1);
+/// How often a batch that does not check out is fetched again before it counts as damaged at the broker.
+pub(super) const CORRUPT_RETRIES: u32 = 2;
+/// A partition with this much fetched is not fetched further.
+pub(super) const PARTITION_BYTES: usize = 1 << 20;
+
+/// A record as it is handed out.
+#[derive(Debug)]
+pub(crate) struct Content {
+    pub(crate) offset: Offset,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) key: Option<Bytes>,
+    pub(crate) value: Option<Bytes>,
+    pub(crate) headers: Vec<(String, Option<Bytes>)>,
+}
+
+#[derive(Debug)]
+pub(super) enum Chunk {
+    Batch(BatchView),
+    Open(Cursor, Offset),
+    /// The log holds nothing for the application below this offset.
+    Gap(Offset),
+    /// The log was cut back: what is at this offset and after it is new.
+    Restart(Offset),
+    Fault(Error),
+}
+
+#[derive(Debug, PartialEq, Eq, Clone, Copy)]
+pub(super) enum State {
+    /// Not assigned.
+    Gone,
+    /// The driver looks for the offset at which it begins.
+    Finding,
+    Fetching,
+    /// The offset is not in the log; the driver finds another.
+    OutOfRange,
+    /// A fault stands in line, or was handed out.
+    Stopped,
+    /// It is to go: nothing is handed out, and what is in hand may be settled until then.
+    Releasing { until: Instant },
+}
+
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) topic: Topic,
+    pub(super) partition: Partition,
+    pub(super) tracker: AckTracker<Offset>,
+    pub(super) state: State,
+    /// Counts assignments: what was asked for an older one is of no interest.
+    pub(super) term: u64,
+    pub(super) in_flight: bool,
+    pub(super) fetch_offset: Offset,
+    pub(super) chunks: VecDeque<(usize, Chunk)>,
+    pub(super) buffered: usize,
+    pub(super) end: Option<Offset>,
+    pub(super) not_before: Option<Instant>,
+    failures: u32,
+    corrupt: u32,
+    pub(super) max_bytes: usize,
+}
+
+pub(super) enum PartNext {
+    Record(Receipt, Content),
+    Fault(Error),
+    /// So many unsettled ones are of no concern any more.
+    Restarted(usize),
+    Nothing,
+}
+
+impl Part {
+    /// Assigned, its offset not known yet.
+    pub(super) fn new((topic, partition): Place) -> Self {
+        let mut tracker = AckTracker::for_offsets(Assignment(0), Offset(0), Limits::default());
+        let _ = tracker.revoke();
+        Self {
+            topic,
+            partition,
+            tracker,
+            state: State::Finding,
+            term: 1,
+            in_flight: false,
+            fetch_offset: Offset(0),
+            chunks: VecDeque::new(),
+            buffered: 0,
+            end: None,
+            not_before: None,
+            failures: 0,
+            corrupt: 0,
+            max_bytes: PARTITION_BYTES,
+        }
+    }
+
+    pub(super) fn place(&self) -> Place {
+        (self.topic.clone(), self.partition)
+    }
+
+    /// Assigned anew. Returns how many unsettled ones are of no concern any more.
+    pub(super) fn expect(&mut self) -> usize {
+        let dropped = self.leave();
+        self.term += 1;
+        self.state = State::Finding;
+        self.end = None;
+        self.not_before = None;
+        self.failures = 0;
+        self.corrupt = 0;
+        self.max_bytes = PARTITION_BYTES;
+        dropped
+    }
+
+    /// Reads from here.
+    pub(super) fn begin(&mut self, start: Offset, metadata: Option<&str>) {
+        let assignment = self.tracker.assignment().next();
+        if let Err(e) = self.tracker.reassign(assignment, start) {
+            return self.stop(e);
+        }
+        if let Some(metadata) = metadata.filter(|m| !m.is_empty()) {
+            let restored = self.tracker.restore(metadata);
+            tracing::debug!(topic = %self.topic, partition = %self.partition, ?restored, "commit metadata");
+        }
+        self.fetch_offset = start;
+        self.state = State::Fetching;
+    }
+
+    /// Hands out nothing more.
+    pub(super) fn release(&mut self, until: Instant) {
+        self.forget();
+        self.state = State::Releasing { until };
+    }
+
+    /// Not assigned any more. Returns how many unsettled ones are of no concern any more.
+    pub(super) fn leave(&mut self) -> usize {
+        let dropped = self.tracker.in_hand() + self.tracker.returned();
+        let _ = self.tracker.revoke();
+        self.forget();
+        self.state = State::Gone;
+        dropped
+    }
+
+    /// Forgets what was fetched and not handed out.
+    pub(super) fn forget(&mut self) {
+        self.chunks.clear();
+        self.buffered = 0;
+    }
+
+    pub(super) fn next(&mut self, max_batch_bytes: usize, freed: &mut bool) -> PartNext {
+        while let Some((_, chunk)) = self.chunks.front_mut() {
+            match chunk {
+                Chunk::Batch(batch) => {
+                    let next = batch.next_offset();
+                    match batch.records(max_batch_bytes) {
+                        Ok(records) => *chunk = Chunk::Open(records.into_cursor(), next),
+                        Err(e) => {
+                            let at = batch.base_offset();
+                            let e = self.at(e, at);
+                            return self.fail(e, freed);
+                        }
+                    }
+                }
+                Chunk::Open(cursor, next) => {
+                    if !self.tracker.has_room() {
+                        return PartNext::Nothing;
+                    }
+                    let next = *next;
+                    match cursor.next() {
+                        None => {
+                            self.tracker.skip_to(next);
+                            self.drop_front(freed);
+                        }
+                        Some(Err(e)) => {
+                            let at = self.tracker.next();
+                            let e = self.at(e, at);
+                            return self.fail(e, freed);
+                        }
+                        Some(Ok(record)) => {
+                            let size =
+                                record.key().map_or(0, <[u8]>::len) + record.value().map_or(0, <[u8]>::len);
+                            // Behind: the fetch began inside of the batch. Skip: done before a restart.
+                            if let Received::Fresh(receipt) = self.tracker.receive(record.offset(), size) {
+                                return PartNext::Record(receipt, Content::of(&record));
+                            }
+                        }
+                    }
+                }
+                Chunk::Gap(next) => {
+                    let next = *next;
+                    self.tracker.skip_to(next);
+                    self.drop_front(freed);
+                }
+                Chunk::Restart(to) => {
+                    let to = *to;
+                    let dropped = self.tracker.in_hand() + self.tracker.returned();
+                    let assignment = self.tracker.assignment().next();
+                    let _ = self.tracker.revoke();
+                    let again = self.tracker.reassign(assignment, to);
+                    self.drop_front(freed);
+                    if let Err(e) = again {
+                        return PartNext::Fault(e);
+                    }
+                    return PartNext::Restarted(dropped);
+                }
+                Chunk::Fault(_) => {
+                    if let Some((_, Chunk::Fault(e))) = self.chunks.pop_front() {
+                        return PartNext::Fault(e);
+                    }
+                }
+            }
+        }
+        PartNext::Nothing
+    }
+
+    fn drop_front(&mut self, freed: &mut bool) {
+        if let Some((size, _)) = self.chunks.pop_front() {
+            self.buffered = self.buffered.saturating_sub(size);
+            *freed = true;
+        }
+    }
+
+    fn fail(&mut self, e: Error, freed: &mut bool) -> PartNext {
+        self.state = State::Stopped;
+        self.forget();
+        *freed = true;
+        PartNext::Fault(e)
+    }
+
+    pub(super) fn stop(&mut self, e: Error) {
+        if matches!(self.state, State::Finding | State::Fetching | State::OutOfRange) {
+            self.state = State::Stopped;
+            self.chunks.push_back((0, Chunk::Fault(e)));
+        }
+    }
+
+    fn at(&self, e: Error, offset: Offset) -> Error {
+        e.context(format!(
+            "topic {} partition {} at offset {offset}: reading stopped there",
+            self.topic, self.partition
+        ))
+    }
+
+    pub(super) fn rest(&mut self, now: Instant) {
+        let pause = RETRY_MIN.saturating_mul(1 << self.failures.min(10)).min(RETRY_MAX);
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = Some(now + pause);
+    }
+
+    pub(super) fn take_in(&mut self, fetched: Fetched, isolation: Isolation, now: Instant) {
+        let size = fetched.records.len();
+        let mut aborted = Aborted::new(match isolation {
+            Isolation::ReadCommitted => fetched.aborted,
+            Isolation::ReadUncommitted => Vec::new(),
+        });
+        let mut list = BatchList::new(fetched.records);
+        let mut any = false;
+        for item in list.by_ref() {
+            let batch = match item.and_then(|batch| Ok((aborted.admits(&batch)?, batch))) {
+                Ok((admitted, batch)) => {
+                    // A fetch from inside a batch brings the whole of it; one from before is of no use.
+                    if batch.next_offset() <= self.fetch_offset {
+                        any = true;
+                        continue;
+                    }
+                    admitted.then_some(batch.clone()).ok_or(batch)
+                }
+                Err(e) => {
+                    self.corrupt += 1;
+                    if self.corrupt <= CORRUPT_RETRIES {
+                        tracing::warn!(topic = %self.topic, partition = %self.partition, error = %e.report(), "fetching again");
+                        self.rest(now);
+                    } else {
+                        let e = self.at(e, self.fetch_offset);
+                        self.stop(e);
+                    }
+                    return;
+                }
+            };
+            any = true;
+            let (bytes, next, chunk) = match batch {
+                Ok(batch) => (batch.as_bytes().len(), batch.next_offset(), Chunk::Batch(batch)),
+                Err(left_out) => (0, left_out.next_offset(), Chunk::Gap(left_out.next_offset())),
+            };
+            self.fetch_offset = next;
+            self.buffered += bytes;
+            self.corrupt = 0;
+            self.chunks.push_back((bytes, chunk));
+        }
+        if !any && size > 0 {
+            // The broker cut the first batch: it is larger than what was asked for.
+            let needed = list.truncated().and_then(|t| t.needed).unwrap_or(0);
+            if self.max_bytes >= (1 << 30) {
+                let e = Error::new(ErrorKind::TooLarge, format!("a batch takes {needed} bytes"));
+                let e = self.at(e, self.fetch_offset);
+                return self.stop(e);
+            }
+            self.max_bytes = self.max_bytes.saturating_mul(2);
+            return self.rest(now);
+        }
+        self.failures = 0;
+        self.not_before = None;
+    }
+}
+
+impl Content {
+    fn of(record: &Record<'_>) -> Self {
+        Self {
+            offset: record.offset(),
+            timestamp: record.timestamp(),
+            key: record.key_bytes(),
+            value: record.value_bytes(),
+            headers: record
+                .headers()
+                .map(|(name, value)| (name.into_owned(), value.map(|v| record.share(v))))
+                .collect(),
+        }
+    }
+}
+
