@@ -150,6 +150,11 @@ impl Classic {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Whether partitions are kept over a rebalance: where all the assignors allow it, as the Java client has it.
     fn is_cooperative(&self) -> bool {
         self.settings.assignors.iter().all(|a| a.is_cooperative())
@@ -208,7 +213,8 @@ impl Classic {
             return Some(at);
         }
         match self.state {
-            State::Stable | State::Releasing if !self.rejoin => Some(self.beat_at.max(now)),
+            State::Stable if !self.rejoin => Some(self.beat_at.max(now)),
+            State::Releasing if self.holdings.is_releasing() => Some(self.beat_at.max(now)),
             _ => Some(now),
         }
     }
@@ -523,6 +529,3 @@ impl Classic {
 pub(super) fn is_final(e: &Error) -> bool {
     matches!(e.kind(), ErrorKind::Closed | ErrorKind::Unsupported | ErrorKind::Denied | ErrorKind::Config)
 }
-
-#[cfg(test)]
-mod tests;

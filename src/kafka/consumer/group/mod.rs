@@ -152,3 +152,6 @@ impl Membership {
         both!(self, m => m.handle_leave());
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -435,6 +435,3 @@ impl Modern {
         self.holdings.fail(errors::broker(code, what).retryable(false));
     }
 }
-
-#[cfg(test)]
-mod tests;
