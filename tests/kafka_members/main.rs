@@ -11,4 +11,6 @@
 mod bed;
 #[path = "../common/member.rs"]
 mod member;
+mod faults;
+mod revoking;
 mod sharing;

@@ -131,7 +131,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         }
         let timeout = timeout.map(Instant::from_std);
         let release_at = release_at.map(Instant::from_std).filter(|_| release.is_none());
-        let wake_at = [timeout, release_at, Some(look_at)].into_iter().flatten().min();
+        let look_next = Some(look_at).filter(|_| look.is_none());
+        let wake_at = [timeout, release_at, look_next].into_iter().flatten().min();
         let wake_at = wake_at.unwrap_or(now + Duration::from_secs(60));
         tokio::select! {
             biased;

@@ -30,6 +30,7 @@ impl Assignor {
                 out.get_mut(&m.id).unwrap().push((t.clone(), crate::Partition(n as i32)));
             }
         }
+        if self.is_cooperative() { for m in members { for o in &m.subscription.owned { for (id, v) in &mut out { if *id != m.id { v.retain(|x| x != o); } } } } }
         out
     }
 }
