@@ -15,7 +15,6 @@ use muslin::{Partition, Topic};
 
 const PARTITIONS: i32 = 12;
 const ALL: usize = PARTITIONS as usize;
-const BOTH: [GroupProtocol; 2] = [GroupProtocol::Classic, GroupProtocol::Consumer];
 
 /// A topic, a group, and what was read.
 struct Bed {

@@ -237,6 +237,29 @@ impl<P: Position> AckTracker<P> {
         Received::Fresh(Receipt { assignment: self.assignment, slot, position })
     }
 
+    /// [`receive`](Self::receive) for `count` positions without a gap from `first` on, which are handed out together, with the
+    /// bytes that all of them hold; the first one counts for these. Whether they were taken: all or none are.
+    ///
+    /// None are where there is no room for one, where the first lies behind [`next`](Self::next), and while a restored map
+    /// is to be looked at: then each is to be received by itself. A run may pass the limit of slots, as a large record may
+    /// pass that of bytes. O(count).
+    pub fn receive_run(&mut self, first: P, count: usize, bytes: usize) -> bool {
+        let rank = first.rank();
+        let end = rank.checked_add(count as u64);
+        if count == 0 || !self.has_room() || rank < self.next || !self.restored.is_empty() {
+            return false;
+        }
+        let Some(end) = end else { return false };
+        let mut bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.bytes += u64::from(bytes);
+        self.slots.extend(
+            (rank..end).map(|rank| Slot { rank, bytes: std::mem::take(&mut bytes), state: State::InHand }),
+        );
+        self.in_hand += count;
+        self.next = end;
+        true
+    }
+
     /// Takes note that the log was read up to `next` (exclusive) and holds no other record to deliver below it:
     /// transaction markers, aborted records, a compacted tail. The watermark follows once all before is settled.
     /// A `next` that is not ahead changes nothing.
@@ -289,6 +312,41 @@ impl<P: Position> AckTracker<P> {
         let count = (low..high).filter(|&index| self.mark(index, State::Settled, low > 0)).count();
         self.advance();
         count
+    }
+
+    /// [`give_back`](Self::give_back) for all in hand from the first to the last position of a range; how many they were.
+    /// 0 for another assignment than the present.
+    pub fn give_back_range(&mut self, assignment: Assignment, range: RangeInclusive<P>) -> usize {
+        let count = self.hold_range(assignment, range, State::InHand, State::Returned);
+        self.in_hand -= count;
+        self.returned += count;
+        count
+    }
+
+    /// [`take_again`](Self::take_again) for all that were given back from the first to the last position of a range; how many
+    /// they were. 0 for another assignment than the present.
+    pub fn take_again_range(&mut self, assignment: Assignment, range: RangeInclusive<P>) -> usize {
+        let count = self.hold_range(assignment, range, State::Returned, State::InHand);
+        self.returned -= count;
+        self.in_hand += count;
+        count
+    }
+
+    fn hold_range(
+        &mut self,
+        assignment: Assignment,
+        range: RangeInclusive<P>,
+        from: State,
+        to: State,
+    ) -> usize {
+        if !self.assigned || assignment != self.assignment || range.is_empty() {
+            return 0;
+        }
+        let (start, end) = (range.start().rank(), range.end().rank());
+        let low = self.slots.partition_point(|slot| slot.rank < start);
+        let high = self.slots.partition_point(|slot| slot.rank <= end);
+        let held = self.slots.range_mut(low..high).filter(|slot| slot.state == from);
+        held.map(|slot| slot.state = to).count()
     }
 
     /// Settles one by its position, where no receipt is at hand. O(1) where the received positions have no gaps,

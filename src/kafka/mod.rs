@@ -53,7 +53,7 @@ pub use admin::{
 };
 pub use client::{Client, ClientBuilder, PartitionInfo, TopicInfo};
 pub use consumer::{
-    Assignor, ByHand, Consumer, ConsumerBuilder, Delivery, Group, GroupProtocol, Headers, Isolation,
+    Assignor, Batch, BatchRecords, Batches, ByHand, Consumer, ConsumerBuilder, Delivery, Group, GroupProtocol, Headers, Isolation,
     PartitionPosition, Rebalance, Rebalances, Reset, StartAt,
 };
 pub use lag::{LagAlert, LagBuilder, LagPass, LagState, LagWatch, PartitionLag};

@@ -298,6 +298,12 @@ impl Records {
         self.count == 0
     }
 
+    /// The offset from which those of the records count: that of the first, unless compaction has removed it.
+    #[must_use]
+    pub const fn base_offset(&self) -> Offset {
+        Offset(self.base.offset)
+    }
+
     /// The bytes of all records, not compressed.
     #[must_use]
     pub const fn as_bytes(&self) -> &Bytes {
@@ -433,6 +439,12 @@ impl Cursor {
         let item = self.state.next(payload, &mut rest);
         self.at = payload.len() - rest.len();
         item
+    }
+
+    /// The records that are read, from the first on.
+    #[must_use]
+    pub const fn records(&self) -> &Records {
+        &self.records
     }
 
     /// How many records are still to come, if none is damaged.

@@ -23,19 +23,21 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::ops::RangeInclusive;
 use std::time::Instant;
 
 use bytes::Bytes;
 
 use super::{Isolation, PartitionPosition};
+use crate::codec::record_batch::{BatchView, Records};
 use crate::delivery::{Commit, Outcome};
 use crate::kafka::offsets::Place;
-use crate::{Error, NodeId, Offset, Partition, ProducerId, Topic};
+use crate::{Error, NodeId, Offset, Partition, ProducerId, Result, Topic};
 
 mod part;
 
-pub(crate) use part::Content;
-use part::{Chunk, PARTITION_BYTES, Part, PartNext, State};
+use part::{By, Chunk, PARTITION_BYTES, Part, PartNext, State};
+pub(crate) use part::{Content, HeldBatch};
 
 /// The receipt of a delivery.
 pub(crate) type Receipt = crate::delivery::Receipt<Offset>;
@@ -66,6 +68,10 @@ pub(crate) struct Held {
 pub(crate) enum Next {
     /// A record, of this topic and partition.
     Record(Topic, Partition, Box<Held>),
+    /// A batch, of this topic and partition.
+    Batch(Topic, Partition, Box<HeldBatch>),
+    /// Decompress this, outside of the lock, and give it to [`Book::handle_opened`].
+    Open(Compressed),
     /// Something went wrong; reading goes on with the rest.
     Fault(Error),
     /// Nothing now; perhaps at this time.
@@ -74,21 +80,50 @@ pub(crate) enum Next {
     Ended,
 }
 
+/// A batch that is to be decompressed.
 #[derive(Debug)]
-struct Waiting(Instant, u64, Box<Held>);
+pub(crate) struct Compressed {
+    part: usize,
+    term: u64,
+    batch: BatchView,
+}
 
-impl PartialEq for Waiting {
+impl Compressed {
+    /// Its size as it is on the wire.
+    pub(crate) fn stored(&self) -> usize {
+        self.batch.as_bytes().len()
+    }
+
+    pub(crate) fn open(self, max_batch_bytes: usize) -> Opened {
+        let records = self.batch.records(max_batch_bytes);
+        Opened { part: self.part, term: self.term, base: self.batch.base_offset(), records }
+    }
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    part: usize,
+    term: u64,
+    base: Offset,
+    records: Result<Records>,
+}
+
+#[derive(Debug)]
+struct Waiting<T>(Instant, u64, Box<T>);
+
+impl<T> PartialEq for Waiting<T> {
     fn eq(&self, other: &Self) -> bool {
         (self.0, self.1) == (other.0, other.1)
     }
 }
-impl Eq for Waiting {}
-impl PartialOrd for Waiting {
+impl<T> Eq for Waiting<T> {}
+impl<T> PartialOrd for Waiting<T> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
-impl Ord for Waiting {
+impl<T> Ord for Waiting<T> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (self.0, self.1).cmp(&(other.0, other.1))
     }
@@ -133,7 +168,8 @@ pub(crate) struct Book {
     turn: usize,
     /// The broker that is fetched from first the next time, or the next one after it.
     next_node: NodeId,
-    waiting: BinaryHeap<Reverse<Waiting>>,
+    waiting: BinaryHeap<Reverse<Waiting<Held>>>,
+    waiting_batches: BinaryHeap<Reverse<Waiting<HeldBatch>>>,
     counter: u64,
     /// Records handed out or waiting to be handed out again.
     unsettled: usize,
@@ -153,6 +189,7 @@ impl Book {
             turn: 0,
             next_node: NodeId(0),
             waiting: BinaryHeap::new(),
+            waiting_batches: BinaryHeap::new(),
             counter: 0,
             unsettled: 0,
             reserved: 0,
@@ -228,7 +265,12 @@ impl Book {
                 released.insert(*index);
             }
         }
-        self.waiting.retain(|Reverse(w)| !released.contains(&w.2.part));
+        self.drop_waiting(&released);
+    }
+
+    fn drop_waiting(&mut self, parts: &BTreeSet<usize>) {
+        self.waiting.retain(|Reverse(w)| !parts.contains(&w.2.part));
+        self.waiting_batches.retain(|Reverse(w)| !parts.contains(&w.2.part));
     }
 
     /// Those of the released that may go: settled, or out of time. Commit what they have, then [`finish`](Self::finish).
@@ -278,19 +320,13 @@ impl Book {
                 lost.insert(*index);
             }
         }
-        self.waiting.retain(|Reverse(w)| !lost.contains(&w.2.part));
+        self.drop_waiting(&lost);
     }
 
-    /// The next thing for the reader, and whether the driver has room for more by it.
+    /// The next thing for the reader, record by record, and whether the driver has room for more by it.
     pub(crate) fn poll_next(&mut self, now: Instant) -> (Next, bool) {
-        if self.closed {
-            return (Next::Ended, false);
-        }
-        if let Some(fault) = self.faults.pop_front() {
-            return (Next::Fault(fault), false);
-        }
-        if self.lease.is_some_and(|until| until <= now) {
-            return (Next::Wait(None), false);
+        if let Some(next) = self.poll_first(now) {
+            return (next, false);
         }
         while self.waiting.peek().is_some_and(|Reverse(w)| w.0 <= now) {
             let Some(Reverse(Waiting(_, _, mut held))) = self.waiting.pop() else { break };
@@ -301,13 +337,47 @@ impl Book {
                 return (Next::Record(part.topic.clone(), part.partition, held), false);
             }
         }
+        let due = self.waiting.peek().map(|Reverse(w)| w.0);
+        self.poll_parts(By::Record, due)
+    }
+
+    /// The same, batch by batch.
+    pub(crate) fn poll_next_batch(&mut self, now: Instant) -> (Next, bool) {
+        if let Some(next) = self.poll_first(now) {
+            return (next, false);
+        }
+        while self.waiting_batches.peek().is_some_and(|Reverse(w)| w.0 <= now) {
+            let Some(Reverse(Waiting(_, _, mut held))) = self.waiting_batches.pop() else { break };
+            let Some(part) = self.parts.get_mut(held.part) else { continue };
+            held.count = part.tracker.take_again_range(held.assignment, held.range.clone());
+            if held.count > 0 {
+                held.attempt = held.attempt.saturating_add(1);
+                return (Next::Batch(part.topic.clone(), part.partition, held), false);
+            }
+        }
+        let due = self.waiting_batches.peek().map(|Reverse(w)| w.0);
+        self.poll_parts(By::Batch, due)
+    }
+
+    /// What goes before all records.
+    fn poll_first(&mut self, now: Instant) -> Option<Next> {
+        if self.closed {
+            return Some(Next::Ended);
+        }
+        if let Some(fault) = self.faults.pop_front() {
+            return Some(Next::Fault(fault));
+        }
+        self.lease.is_some_and(|until| until <= now).then_some(Next::Wait(None))
+    }
+
+    fn poll_parts(&mut self, by: By, due: Option<Instant>) -> (Next, bool) {
         let mut freed = false;
         if self.unsettled < self.settings.max_in_hand {
             for step in 0..self.parts.len() {
                 let index = (self.turn + step) % self.parts.len();
                 let Some(part) = self.parts.get_mut(index) else { continue };
                 let next = loop {
-                    match part.next(self.settings.max_batch_bytes, &mut freed) {
+                    match part.next(by, self.settings.max_batch_bytes, &mut freed) {
                         PartNext::Restarted(dropped) => {
                             self.unsettled = self.unsettled.saturating_sub(dropped);
                         }
@@ -323,6 +393,16 @@ impl Book {
                         let held = Box::new(Held { part: index, receipt, attempt: 1, content });
                         return (Next::Record(part.topic.clone(), part.partition, held), freed);
                     }
+                    PartNext::Batch(mut held) => {
+                        self.turn = index + 1;
+                        self.unsettled += held.count;
+                        held.part = index;
+                        return (Next::Batch(part.topic.clone(), part.partition, Box::new(held)), freed);
+                    }
+                    PartNext::Open(batch) => {
+                        self.turn = index;
+                        return (Next::Open(Compressed { part: index, term: part.term, batch }), freed);
+                    }
                     PartNext::Fault(e) => return (Next::Fault(e), freed),
                     PartNext::Restarted(_) | PartNext::Nothing => {}
                 }
@@ -335,7 +415,53 @@ impl Book {
         if !self.open && self.unsettled == 0 && self.parts.iter().all(ended) {
             return (Next::Ended, freed);
         }
-        (Next::Wait(self.waiting.peek().map(|Reverse(w)| w.0)), freed)
+        (Next::Wait(due), freed)
+    }
+
+    /// A batch has been decompressed, or cannot be.
+    pub(crate) fn handle_opened(&mut self, opened: Opened) {
+        let Some(part) = self.parts.get_mut(opened.part) else { return };
+        // Revoked, sought elsewhere, closed meanwhile: of no interest.
+        if part.term != opened.term || !part.opens(opened.base) {
+            return;
+        }
+        let mut freed = false;
+        if let Some(e) = part.open(opened.records, &mut freed) {
+            self.handle_trouble(e);
+        }
+    }
+
+    /// Stops or starts handing out these partitions, and fetching them. Gives back those that are not assigned.
+    pub(crate) fn pause(&mut self, places: &[Place], paused: bool) -> Vec<Place> {
+        let mut unknown = Vec::new();
+        for place in places {
+            match self.assigned_part(place) {
+                Some(part) => part.paused = paused,
+                None => unknown.push(place.clone()),
+            }
+        }
+        unknown
+    }
+
+    /// The paused partitions.
+    pub(crate) fn paused(&self) -> Vec<Place> {
+        self.assigned().filter(|p| p.paused).map(Part::place).collect()
+    }
+
+    /// Reads a partition from another offset on: what is in hand of it is stale. `false` if it is not assigned.
+    pub(crate) fn seek(&mut self, place: &Place, to: Offset) -> bool {
+        let Some(index) = self.indices.get(place).copied() else { return false };
+        let Some(part) = self.assigned_part(place) else { return false };
+        let dropped = part.seek(to);
+        self.unsettled = self.unsettled.saturating_sub(dropped);
+        self.drop_waiting(&BTreeSet::from([index]));
+        true
+    }
+
+    /// A partition that is read, and not about to go.
+    fn assigned_part(&mut self, place: &Place) -> Option<&mut Part> {
+        let part = self.parts.get_mut(*self.indices.get(place)?)?;
+        (!matches!(part.state, State::Gone | State::Releasing { .. })).then_some(part)
     }
 
     /// Settles one. Whether the reader has room by it.
@@ -352,11 +478,35 @@ impl Book {
     pub(crate) fn give_back(&mut self, held: Box<Held>, due: Instant) -> Outcome {
         let Some(p) = self.parts.get_mut(held.part) else { return Outcome::Unknown };
         let outcome = p.tracker.give_back(held.receipt);
-        if outcome == Outcome::Done && !self.closed {
+        let releasing = matches!(p.state, State::Releasing { .. });
+        if outcome == Outcome::Done && !self.closed && !releasing {
             self.counter += 1;
             self.waiting.push(Reverse(Waiting(due, self.counter, held)));
         }
         outcome
+    }
+
+    /// Settles those of a batch up to this offset; how many became settled by it, or `None` if the batch is stale.
+    pub(crate) fn ack_batch(&mut self, held: &HeldBatch, range: RangeInclusive<Offset>) -> Option<usize> {
+        let part = self.parts.get_mut(held.part)?;
+        if !part.tracker.is_assigned() || part.tracker.assignment() != held.assignment {
+            return None;
+        }
+        let count = part.tracker.ack_range(held.assignment, range);
+        self.unsettled = self.unsettled.saturating_sub(count);
+        Some(count)
+    }
+
+    /// Takes a batch back, to be handed out again at `due`. Whether it was this assignment's.
+    pub(crate) fn give_back_batch(&mut self, held: Box<HeldBatch>, due: Instant) -> bool {
+        let Some(part) = self.parts.get_mut(held.part) else { return false };
+        let count = part.tracker.give_back_range(held.assignment, held.range.clone());
+        let releasing = matches!(part.state, State::Releasing { .. });
+        if count > 0 && !self.closed && !releasing {
+            self.counter += 1;
+            self.waiting_batches.push(Reverse(Waiting(due, self.counter, held)));
+        }
+        count > 0
     }
 
     /// What to fetch now: one request for each broker that is free.
@@ -373,8 +523,8 @@ impl Book {
         }
         for (index, part) in self.parts.iter_mut().enumerate() {
             let resting = part.not_before.is_some_and(|at| at > now);
-            if part.state != State::Fetching || part.in_flight || resting || part.buffered >= PARTITION_BYTES
-            {
+            let idle = part.in_flight || part.paused || resting || part.buffered >= PARTITION_BYTES;
+            if part.state != State::Fetching || idle {
                 continue;
             }
             match leader(&part.topic, part.partition) {
@@ -481,6 +631,18 @@ impl Book {
         }
     }
 
+    /// A record in hand makes no sense: the partition stops, and the reader is told at once.
+    pub(crate) fn handle_damage(&mut self, held: &HeldBatch, error: Error) {
+        let Some(part) = self.parts.get_mut(held.part) else { return };
+        if part.tracker.is_assigned() && part.tracker.assignment() == held.assignment {
+            // In nobody's hands, and not to come again.
+            let count = part.tracker.give_back_range(held.assignment, held.range.clone());
+            self.unsettled = self.unsettled.saturating_sub(count);
+            part.forget();
+            part.stop(error);
+        }
+    }
+
     /// Something that belongs to no partition went wrong: told at the next read.
     pub(crate) fn handle_trouble(&mut self, error: Error) {
         // Bounded: a reader that does not read learns of the first ones.
@@ -509,6 +671,7 @@ impl Book {
     pub(crate) fn close(&mut self) {
         self.closed = true;
         self.waiting.clear();
+        self.waiting_batches.clear();
         for part in &mut self.parts {
             part.forget();
         }

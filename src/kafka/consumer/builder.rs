@@ -146,6 +146,7 @@ impl<A> ConsumerBuilder<A> {
             trouble: Trouble::default(),
             reset: self.reset,
             isolation: self.isolation,
+            max_batch_bytes: self.max_batch_bytes,
             commit_interval: self.commit_interval.clamp(Duration::from_millis(1), LONGEST),
             committing: tokio::sync::Mutex::new(()),
         })
@@ -300,7 +301,7 @@ impl ConsumerBuilder<Group> {
         let rebalances = Some(shared.notices.listen());
         let driver = spawn(Arc::clone(&shared));
         let member = Some(spawn_member(Arc::clone(&shared)));
-        Ok(Consumer { shared, sleep: None, driver: Some(driver), member, rebalances })
+        Ok(Consumer { shared, sleep: None, opening: None, driver: Some(driver), member, rebalances })
     }
 }
 
@@ -416,7 +417,7 @@ impl ConsumerBuilder<ByHand> {
         let group = self.aim.group.clone();
         let shared = self.share(book, group, None);
         let driver = spawn(Arc::clone(&shared));
-        Ok(Consumer { shared, sleep: None, driver: Some(driver), member: None, rebalances: None })
+        Ok(Consumer { shared, sleep: None, opening: None, driver: Some(driver), member: None, rebalances: None })
     }
 
     async fn places(&self) -> Result<Vec<Place>> {

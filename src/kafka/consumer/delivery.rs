@@ -102,7 +102,7 @@ impl Delivery {
             let mut book = lock(&self.shared.book);
             (book.ack(held.part, held.receipt), book.is_released(held.part))
         };
-        self.tell_released(released);
+        self.shared.tell_released(released);
         match outcome {
             Outcome::Done => self.shared.reader.wake(),
             outcome => self.tell_stale(outcome, held.content.offset),
@@ -125,17 +125,10 @@ impl Delivery {
             let mut book = lock(&self.shared.book);
             (book.give_back(held, due.into_std()), book.is_released(part))
         };
-        self.tell_released(released);
+        self.shared.tell_released(released);
         match outcome {
             Outcome::Done => self.shared.reader.wake(),
             outcome => self.tell_stale(outcome, offset),
-        }
-    }
-
-    /// Its partition waited for it alone.
-    fn tell_released(&self, released: bool) {
-        if let Some(member) = self.shared.member.as_ref().filter(|_| released) {
-            member.work.notify_one();
         }
     }
 
@@ -150,11 +143,16 @@ impl Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
-            let exponent = held.attempt.saturating_sub(1).min(16);
-            let delay = BACKOFF_MIN.saturating_mul(1 << exponent).min(BACKOFF_MAX);
+            let delay = backoff(held.attempt);
             self.give_back(held, delay);
         }
     }
+}
+
+/// How long until what was dropped comes again.
+pub(super) fn backoff(attempt: u32) -> Duration {
+    let exponent = attempt.saturating_sub(1).min(16);
+    BACKOFF_MIN.saturating_mul(1 << exponent).min(BACKOFF_MAX)
 }
 
 /// The headers of a [`Delivery`] in order: name, and value or null.

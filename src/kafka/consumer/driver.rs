@@ -51,12 +51,20 @@ pub(crate) struct Shared {
     pub(crate) trouble: Trouble,
     pub(crate) reset: Reset,
     pub(crate) isolation: Isolation,
+    pub(crate) max_batch_bytes: usize,
     pub(crate) commit_interval: Duration,
     /// One commit at a time: a slow older one must not overwrite a newer.
     pub(crate) committing: tokio::sync::Mutex<()>,
 }
 
 impl Shared {
+    /// The last delivery in hand of a partition that is to go has been settled, perhaps.
+    pub(crate) fn tell_released(&self, released: bool) {
+        if let Some(member) = self.member.as_ref().filter(|_| released) {
+            member.work.notify_one();
+        }
+    }
+
     /// Commits what is settled and not committed. Tries again for as long as a request may take.
     pub(crate) async fn commit(&self) -> Result<()> {
         let Some(group) = &self.group else { return Ok(()) };

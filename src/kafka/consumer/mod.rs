@@ -10,6 +10,7 @@
 //! travels in the commit's metadata, so that a restart repeats little (see
 //! [`offset_map`](crate::delivery::offset_map)).
 
+mod batch;
 mod book;
 mod builder;
 mod commit;
@@ -23,23 +24,27 @@ mod notice;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
 use tokio::time::{Instant, Sleep};
 
+pub use batch::{Batch, BatchRecords, Batches};
 pub use builder::{ByHand, ConsumerBuilder, Group};
 pub use delivery::{Delivery, Headers};
 pub(crate) use group::Identity;
 pub use group::{Assignor, GroupProtocol};
 pub use notice::{Rebalance, Rebalances};
 
-use self::book::Next;
+use self::book::{Book, Next, Opened};
 use self::driver::Shared;
 use super::client::lock;
 use super::offsets::Place;
 use crate::{Error, ErrorKind, Offset, Partition, Result, Timestamp, Topic};
+
+/// A batch of this many bytes on the wire and more is decompressed on a thread for that.
+const LARGE: usize = 256 << 10;
 
 /// Where a partition is read from when the consumer starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +119,16 @@ fn spawn_member(shared: Arc<Shared>) -> tokio::task::JoinHandle<()> {
     tokio::spawn(group::driver::run(shared))
 }
 
+fn not_assigned((topic, partition): &Place) -> Error {
+    let e = format!("topic {topic} partition {partition} is not assigned to this consumer");
+    Error::new(ErrorKind::NotFound, e)
+}
+
+#[allow(clippy::disallowed_methods, reason = "large batches are decompressed off the reactor")]
+fn spawn_blocking(open: impl FnOnce() -> Opened + Send + 'static) -> tokio::task::JoinHandle<Opened> {
+    tokio::task::spawn_blocking(open)
+}
+
 fn no_stored_offset(group: &str, (topic, partition): &Place) -> Error {
     Error::new(
         ErrorKind::NotFound,
@@ -140,6 +155,8 @@ pub struct Consumer {
     driver: Option<tokio::task::JoinHandle<()>>,
     /// The task of the membership.
     member: Option<tokio::task::JoinHandle<()>>,
+    /// A large batch that is being decompressed off the reactor.
+    opening: Option<tokio::task::JoinHandle<Opened>>,
     /// Listens from the beginning on, until somebody takes it.
     rebalances: Option<Rebalances>,
 }
@@ -155,21 +172,64 @@ impl Consumer {
         std::future::poll_fn(|cx| self.poll_delivery(cx)).await
     }
 
+    /// The partitions read batch by batch: the cheapest way. A consumer is read in one of the two ways: what was given back
+    /// by one comes again by the same one alone.
+    pub fn batches(&mut self) -> Batches<'_> {
+        Batches { consumer: self }
+    }
+
     fn poll_delivery(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Delivery>>> {
+        let next = ready!(self.poll_book(cx, Book::poll_next));
+        Poll::Ready(match next {
+            Next::Record(topic, partition, held) => {
+                Some(Ok(Delivery::new(topic, partition, held, Arc::clone(&self.shared))))
+            }
+            Next::Fault(e) => Some(Err(e)),
+            _ => None,
+        })
+    }
+
+    fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Batch>>> {
+        let next = ready!(self.poll_book(cx, Book::poll_next_batch));
+        Poll::Ready(match next {
+            Next::Batch(topic, partition, held) => {
+                Some(Ok(Batch::new(topic, partition, held, Arc::clone(&self.shared))))
+            }
+            Next::Fault(e) => Some(Err(e)),
+            _ => None,
+        })
+    }
+
+    fn poll_book(
+        &mut self,
+        cx: &mut Context<'_>,
+        look: fn(&mut Book, std::time::Instant) -> (Next, bool),
+    ) -> Poll<Next> {
         // Before the look: what changes after it wakes this task.
         self.shared.reader.register(cx.waker());
         loop {
-            let (next, freed) = lock(&self.shared.book).poll_next(now().into_std());
+            if let Some(opening) = &mut self.opening {
+                let opened = ready!(Pin::new(opening).poll(cx));
+                self.opening = None;
+                // A task that was not run, as the runtime ends, leaves the batch as it is.
+                if let Ok(opened) = opened {
+                    lock(&self.shared.book).handle_opened(opened);
+                }
+            }
+            let (next, freed) = look(&mut lock(&self.shared.book), now().into_std());
             if freed {
                 self.shared.work.notify_one();
             }
             match next {
-                Next::Record(topic, partition, held) => {
-                    let delivery = Delivery::new(topic, partition, held, Arc::clone(&self.shared));
-                    return Poll::Ready(Some(Ok(delivery)));
+                Next::Open(compressed) => {
+                    let limit = self.shared.max_batch_bytes;
+                    if compressed.stored() < LARGE || self.shared.client.inner.nature.is_seeded() {
+                        let opened = compressed.open(limit);
+                        lock(&self.shared.book).handle_opened(opened);
+                    } else {
+                        self.opening = Some(spawn_blocking(move || compressed.open(limit)));
+                    }
                 }
-                Next::Fault(e) => return Poll::Ready(Some(Err(e))),
-                Next::Ended => return Poll::Ready(None),
                 Next::Wait(None) => {
                     self.sleep = None;
                     return Poll::Pending;
@@ -185,8 +245,65 @@ impl Consumer {
                         Poll::Pending => return Poll::Pending,
                     }
                 }
+                next => return Poll::Ready(next),
             }
         }
+    }
+
+    /// Hands out nothing more of these partitions, and fetches nothing of them, until they are [resumed](Self::resume). What
+    /// is in hand stays so, and what was fetched before is kept. A partition that goes and comes again is not paused any more.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for one that is not assigned to this consumer; the others are paused.
+    pub fn pause<'p>(&self, partitions: impl IntoIterator<Item = (&'p Topic, Partition)>) -> Result<()> {
+        self.set_paused(partitions, true)
+    }
+
+    /// Goes on with paused partitions.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] for one that is not assigned to this consumer; the others go on.
+    pub fn resume<'p>(&self, partitions: impl IntoIterator<Item = (&'p Topic, Partition)>) -> Result<()> {
+        self.set_paused(partitions, false)
+    }
+
+    fn set_paused<'p>(
+        &self,
+        partitions: impl IntoIterator<Item = (&'p Topic, Partition)>,
+        paused: bool,
+    ) -> Result<()> {
+        let places: Vec<Place> = partitions.into_iter().map(|(t, p)| (t.clone(), p)).collect();
+        let unknown = lock(&self.shared.book).pause(&places, paused);
+        self.shared.reader.wake();
+        self.shared.work.notify_one();
+        match unknown.first() {
+            None => Ok(()),
+            Some(place) => Err(not_assigned(place)),
+        }
+    }
+
+    /// The partitions that are paused.
+    #[must_use]
+    pub fn paused(&self) -> Vec<(Topic, Partition)> {
+        lock(&self.shared.book).paused()
+    }
+
+    /// Reads a partition from this offset on. What is in hand of it is stale: to settle it changes nothing. The next commit
+    /// is of the new place, also where that is further back. It starts a partition anew that was stopped by an error.
+    ///
+    /// # Errors
+    /// [`ErrorKind::NotFound`] where it is not assigned to this consumer; [`ErrorKind::Config`] for a negative offset. An
+    /// offset that is not in the log is found out by the next fetch: then the reset policy holds.
+    pub fn seek(&self, topic: &Topic, partition: Partition, offset: Offset) -> Result<()> {
+        if offset.0 < 0 {
+            let e = format!("topic {topic} partition {partition}: offset {offset} is negative; the first is 0");
+            return Err(Error::new(ErrorKind::Config, e));
+        }
+        let place = (topic.clone(), partition);
+        let known = lock(&self.shared.book).seek(&place, offset);
+        self.shared.reader.wake();
+        self.shared.work.notify_one();
+        if known { Ok(()) } else { Err(not_assigned(&place)) }
     }
 
     /// Commits what is settled and not committed yet. Without a group it does nothing.

@@ -13,6 +13,11 @@ enum Op {
         gap: u8,
         bytes: u8,
     },
+    /// Reads so many records at the end of the log, without a gap.
+    ReceiveRun {
+        count: u8,
+        bytes: u8,
+    },
     Behind(u8),
     SkipTo(u8),
     Ack(usize),
@@ -23,6 +28,8 @@ enum Op {
     AckUnknown(u8),
     AckPosition(u8),
     AckRange(u8, u8),
+    GiveBackRange(u8, u8),
+    TakeAgainRange(u8, u8),
     Commit {
         answered: bool,
     },
@@ -39,6 +46,7 @@ fn op() -> impl Strategy<Value = Op> {
     let any_receipt = any::<usize>();
     prop_oneof![
         10 => (prop_oneof![4 => Just(0u8), 1 => 1u8..5], 0u8..20).prop_map(|(gap, bytes)| Op::Receive { gap, bytes }),
+        2 => (0u8..12, 0u8..20).prop_map(|(count, bytes)| Op::ReceiveRun { count, bytes }),
         8 => any_receipt.prop_map(Op::Ack),
         1 => any_receipt.prop_map(Op::Discard),
         2 => any_receipt.prop_map(Op::GiveBack),
@@ -47,6 +55,8 @@ fn op() -> impl Strategy<Value = Op> {
         1 => any::<u8>().prop_map(Op::AckUnknown),
         1 => any::<u8>().prop_map(Op::AckPosition),
         1 => (any::<u8>(), 0u8..12).prop_map(|(at, len)| Op::AckRange(at, len)),
+        1 => (any::<u8>(), 0u8..12).prop_map(|(at, len)| Op::GiveBackRange(at, len)),
+        1 => (any::<u8>(), 0u8..12).prop_map(|(at, len)| Op::TakeAgainRange(at, len)),
         1 => any::<u8>().prop_map(Op::Behind),
         1 => (0u8..6).prop_map(Op::SkipTo),
         2 => any::<bool>().prop_map(|answered| Op::Commit { answered }),
@@ -195,6 +205,27 @@ fn common<P: Position>(
             let range = P::from_rank(from)..=P::from_rank(to);
             assert_eq!(tracker.ack_range(tracker.assignment, range), expected);
         }
+        Op::GiveBackRange(back, len) | Op::TakeAgainRange(back, len) => {
+            let from = model.next.saturating_sub(u64::from(back % 24));
+            let to = from + u64::from(len);
+            let ranks: Vec<u64> = model.received.range(from..=to).map(|(rank, _)| *rank).collect();
+            let gives = matches!(op, Op::GiveBackRange(..));
+            let (is, becomes) =
+                if gives { (Held::InHand, Held::Returned) } else { (Held::Returned, Held::InHand) };
+            let held = ranks.into_iter().filter(|&rank| model.hold(rank, is, becomes) == Outcome::Done);
+            let expected = held.count();
+            let range = P::from_rank(from)..=P::from_rank(to);
+            let older = Assignment(tracker.assignment.0 - 1);
+            assert_eq!(tracker.give_back_range(older, range.clone()), 0);
+            assert_eq!(tracker.take_again_range(older, range.clone()), 0);
+            let present = tracker.assignment;
+            let count = if gives {
+                tracker.give_back_range(present, range)
+            } else {
+                tracker.take_again_range(present, range)
+            };
+            assert_eq!(count, expected);
+        }
         _ => return false,
     }
     true
@@ -251,6 +282,31 @@ fn receive_offset(
     model.next = offset.rank() + 1;
 }
 
+/// A run at the end of the log is taken whole, or not at all.
+fn receive_run(tracker: &mut AckTracker<Offset>, model: &mut Model, log: &mut Log, count: u8, bytes: u8) {
+    let first = Offset::from_rank(model.next).0;
+    let at_end = log.offsets.range(first..).next().is_none();
+    let restored = !tracker.restored.is_empty();
+    let room = model.has_room(&tracker.limits);
+    if !at_end {
+        return;
+    }
+    let taken = tracker.receive_run(Offset(first), usize::from(count), usize::from(bytes));
+    assert_eq!(taken, room && !restored && count > 0);
+    if !taken {
+        return;
+    }
+    for n in 0..count {
+        let offset = first + i64::from(n);
+        log.offsets.insert(offset);
+        let bytes = if n == 0 { u64::from(bytes) } else { 0 };
+        model.received.insert(Offset(offset).rank(), (Held::InHand, bytes));
+        model.next = Offset(offset).rank() + 1;
+    }
+    let next = Offset::from_rank(model.next);
+    assert!(!tracker.receive_run(Offset(next.0 - 1), 2, 0), "behind");
+}
+
 fn note_done(log: &mut Log, model: &Model) {
     for (rank, (held, _)) in &model.received {
         if *held == Held::Settled {
@@ -283,6 +339,9 @@ fn run_offsets(start: i64, limits: Limits, ops: &[Op]) {
         match *op {
             Op::Receive { gap, bytes } => {
                 receive_offset(&mut tracker, &mut model, &mut log, &mut receipts, (gap, bytes));
+            }
+            Op::ReceiveRun { count, bytes } => {
+                receive_run(&mut tracker, &mut model, &mut log, count, bytes);
             }
             // Only what is not in the log may be passed over.
             Op::SkipTo(_) if log.offsets.range(Offset::from_rank(model.next).0..).next().is_some() => {}
@@ -396,7 +455,7 @@ fn run_tags(limits: Limits, ops: &[Op]) {
                 model = Model { next: 1, ..Model::default() };
                 unacked.clear();
             }
-            Op::Commit { .. } => {}
+            Op::Commit { .. } | Op::ReceiveRun { .. } => {}
             _ => assert!(common(op, &mut tracker, &mut model, &receipts, &old)),
         }
         check(&tracker, &model);

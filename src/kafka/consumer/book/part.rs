@@ -8,17 +8,19 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::{Fetched, Receipt};
-use crate::codec::record_batch::{BatchList, BatchView, Cursor, Record};
+use crate::codec::compression::Compression;
+use crate::codec::record_batch::{BatchList, BatchView, Cursor, Record, Records};
 use crate::delivery::{AckTracker, Assignment, Limits, Received};
 use crate::kafka::consumer::Isolation;
 use crate::kafka::consumer::isolation::Aborted;
 use crate::kafka::offsets::Place;
-use crate::{Error, ErrorKind, Offset, Partition, Timestamp, Topic};
+use crate::{Error, ErrorKind, Offset, Partition, Result, Timestamp, Topic};
 
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(1);
@@ -71,6 +73,8 @@ pub(super) struct Part {
     pub(super) state: State,
     /// Counts assignments: what was asked for an older one is of no interest.
     pub(super) term: u64,
+    /// Handed out and fetched no more until it is resumed.
+    pub(super) paused: bool,
     pub(super) in_flight: bool,
     pub(super) fetch_offset: Offset,
     pub(super) chunks: VecDeque<(usize, Chunk)>,
@@ -84,10 +88,34 @@ pub(super) struct Part {
 
 pub(super) enum PartNext {
     Record(Receipt, Content),
+    Batch(HeldBatch),
+    /// To be decompressed by the caller, outside of the lock.
+    Open(BatchView),
     Fault(Error),
     /// So many unsettled ones are of no concern any more.
     Restarted(usize),
     Nothing,
+}
+
+/// Which way the partition is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    Record,
+    Batch,
+}
+
+/// The records of one batch in hand; those within the range that were not done before.
+#[derive(Debug, Clone)]
+pub(crate) struct HeldBatch {
+    pub(crate) part: usize,
+    pub(crate) assignment: Assignment,
+    pub(crate) records: Records,
+    pub(crate) range: RangeInclusive<Offset>,
+    /// How many.
+    pub(crate) count: usize,
+    /// Offsets within the range that were done before a restart, ascending.
+    pub(crate) done: Vec<Offset>,
+    pub(crate) attempt: u32,
 }
 
 impl Part {
@@ -101,6 +129,7 @@ impl Part {
             tracker,
             state: State::Finding,
             term: 1,
+            paused: false,
             in_flight: false,
             fetch_offset: Offset(0),
             chunks: VecDeque::new(),
@@ -122,6 +151,7 @@ impl Part {
         let dropped = self.leave();
         self.term += 1;
         self.state = State::Finding;
+        self.paused = false;
         self.end = None;
         self.not_before = None;
         self.failures = 0;
@@ -142,6 +172,15 @@ impl Part {
         }
         self.fetch_offset = start;
         self.state = State::Fetching;
+    }
+
+    /// Goes on from another offset. Returns how many unsettled ones are of no concern any more.
+    pub(super) fn seek(&mut self, to: Offset) -> usize {
+        let paused = self.paused;
+        let dropped = self.expect();
+        self.paused = paused;
+        self.begin(to, None);
+        dropped
     }
 
     /// Hands out nothing more.
@@ -165,24 +204,23 @@ impl Part {
         self.buffered = 0;
     }
 
-    pub(super) fn next(&mut self, max_batch_bytes: usize, freed: &mut bool) -> PartNext {
+    pub(super) fn next(&mut self, by: By, max_batch_bytes: usize, freed: &mut bool) -> PartNext {
+        if self.paused {
+            return PartNext::Nothing;
+        }
         while let Some((_, chunk)) = self.chunks.front_mut() {
             match chunk {
+                Chunk::Batch(batch) if batch.compression() != Compression::None => {
+                    return PartNext::Open(batch.clone());
+                }
                 Chunk::Batch(batch) => {
-                    let next = batch.next_offset();
-                    match batch.records(max_batch_bytes) {
-                        Ok(records) => *chunk = Chunk::Open(records.into_cursor(), next),
-                        Err(e) => {
-                            let at = batch.base_offset();
-                            let e = self.at(e, at);
-                            return self.fail(e, freed);
-                        }
+                    let opened = batch.records(max_batch_bytes);
+                    if let Some(e) = self.open(opened, freed) {
+                        return PartNext::Fault(e);
                     }
                 }
-                Chunk::Open(cursor, next) => {
-                    if !self.tracker.has_room() {
-                        return PartNext::Nothing;
-                    }
+                Chunk::Open(..) if !self.tracker.has_room() => return PartNext::Nothing,
+                Chunk::Open(cursor, next) if by == By::Record => {
                     let next = *next;
                     match cursor.next() {
                         None => {
@@ -201,6 +239,18 @@ impl Part {
                             if let Received::Fresh(receipt) = self.tracker.receive(record.offset(), size) {
                                 return PartNext::Record(receipt, Content::of(&record));
                             }
+                        }
+                    }
+                }
+                Chunk::Open(cursor, next) => {
+                    let (records, next) = (cursor.records().clone(), *next);
+                    match self.take_batch(records, next, freed) {
+                        Ok(Some(held)) => return PartNext::Batch(held),
+                        Ok(None) => {}
+                        Err(e) => {
+                            let at = self.tracker.next();
+                            let e = self.at(e, at);
+                            return self.fail(e, freed);
                         }
                     }
                 }
@@ -229,6 +279,75 @@ impl Part {
             }
         }
         PartNext::Nothing
+    }
+
+    /// The first batch has been decompressed, or cannot be; then the error is to be told.
+    pub(super) fn open(&mut self, opened: Result<Records>, freed: &mut bool) -> Option<Error> {
+        let Some((_, chunk @ Chunk::Batch(_))) = self.chunks.front_mut() else { return None };
+        let Chunk::Batch(batch) = &*chunk else { return None };
+        let (at, next) = (batch.base_offset(), batch.next_offset());
+        match opened {
+            Ok(records) => {
+                *chunk = Chunk::Open(records.into_cursor(), next);
+                None
+            }
+            Err(e) => {
+                let e = self.at(e, at);
+                match self.fail(e, freed) {
+                    PartNext::Fault(e) => Some(e),
+                    _ => None,
+                }
+            }
+        }
+    }
+
+    /// Whether the first batch is this one, and waits to be decompressed.
+    pub(super) fn opens(&self, base: Offset) -> bool {
+        matches!(self.chunks.front(), Some((_, Chunk::Batch(batch))) if batch.base_offset() == base)
+    }
+
+    /// Takes what is left of a batch in hand, as far as there is room for it.
+    fn take_batch(&mut self, records: Records, next: Offset, freed: &mut bool) -> Result<Option<HeldBatch>> {
+        let count = records.len();
+        let first = Offset(next.0.saturating_sub(i64::try_from(count).unwrap_or(i64::MAX)));
+        let held = |range, count, done, tracker: &AckTracker<Offset>| HeldBatch {
+            part: 0,
+            assignment: tracker.assignment(),
+            records: records.clone(),
+            range,
+            count,
+            done,
+            attempt: 1,
+        };
+        // The usual batch: as many records as offsets, all of them new.
+        if records.base_offset() == first && self.tracker.receive_run(first, count, records.as_bytes().len())
+        {
+            let held = held(first..=Offset(next.0 - 1), count, Vec::new(), &self.tracker);
+            self.drop_front(freed);
+            return Ok(Some(held));
+        }
+        let mut range: Option<(Offset, Offset)> = None;
+        let (mut count, mut done) = (0, Vec::new());
+        for record in &records {
+            let record = record?;
+            if record.offset() < self.tracker.next() {
+                continue;
+            }
+            let size = record.key().map_or(0, <[u8]>::len) + record.value().map_or(0, <[u8]>::len);
+            let offset = record.offset();
+            match self.tracker.receive(offset, size) {
+                Received::Fresh(_) => count += 1,
+                Received::Skip => done.push(offset),
+                _ => {
+                    // No room: the rest stays for the next time.
+                    return Ok(range.map(|(from, to)| held(from..=to, count, done, &self.tracker)));
+                }
+            }
+            range = Some((range.map_or(offset, |(from, _)| from), offset));
+        }
+        self.tracker.skip_to(next);
+        self.drop_front(freed);
+        Ok(range.filter(|_| count > 0).map(|(from, to)| held(from..=to, count, done, &self.tracker)))
     }
 
     fn drop_front(&mut self, freed: &mut bool) {

@@ -9,7 +9,7 @@ use muslin::{ErrorKind, Topic};
 
 use super::cost::{Cost, Meter};
 use super::events::{self, Event};
-use super::{Report, Waits};
+use super::{Run, Waits};
 use crate::args::CODECS;
 use crate::connect::Context;
 use crate::exit::{Ended, Failure, Outcome};
@@ -70,7 +70,7 @@ pub(crate) struct LatencyArgs {
     count: u64,
 }
 
-fn size(text: &str) -> Result<usize, String> {
+pub(super) fn size(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(n) if events::SIZES.contains(&n) => Ok(n),
         _ => Err(format!(
@@ -129,40 +129,8 @@ impl Bench {
     async fn end(self, op: &'static str, tally: &Tally, cost: Cost, waits: Option<Waits>) -> Outcome {
         let _ = self.producer.close(CLOSE).await;
         let _ = self.client.close().await;
-        let Cost { wall, cpu, max_rss_kb } = cost;
-        let (wall_s, sent) = (wall.as_secs_f64(), tally.sent);
-        let per_s = sent as f64 / wall_s.max(1e-9);
-        let cpu_us = (sent > 0).then(|| cpu.as_secs_f64() * 1e6 / sent as f64);
-        let rounded = |x: f64| (x * 1e3).round() / 1e3;
-        let report = Report {
-            peer: "muslin",
-            op,
-            codec: &self.codec,
-            count: sent,
-            size: self.size,
-            wall_s: rounded(wall_s),
-            cpu_s: rounded(cpu.as_secs_f64()),
-            max_rss_kb,
-            msgs_per_s: per_s.round(),
-            cpu_us_per_msg: cpu_us.map(rounded),
-            failed: tally.failed,
-            ambiguous: tally.ambiguous,
-            waits,
-        };
-        let mut text = format!("{sent} records of {} bytes in {wall_s:.3} s: {per_s:.0} a second", self.size);
-        if let Some(us) = cpu_us {
-            text.push_str(&format!(", {us:.3} µs of processor time each"));
-        }
-        if let Some(kb) = max_rss_kb {
-            text.push_str(&format!(", {:.1} MiB at most", kb as f64 / 1024.0));
-        }
-        if let Some(w) = &report.waits {
-            text.push_str(&format!("; p50 {} µs, p99 {} µs, p99.9 {} µs", w.p50_us, w.p99_us, w.p999_us));
-        }
-        if tally.failed + tally.ambiguous > 0 {
-            text.push_str(&format!("; failed {}, ambiguous {}", tally.failed, tally.ambiguous));
-        }
-        self.context.console.summary(&report, &text);
+        let run = Run { op, codec: &self.codec, size: self.size };
+        run.tell(&self.context, tally, cost, waits);
         Ok(if self.context.stop.is_asked() { Ended::Interrupted } else { tally.ended() })
     }
 }

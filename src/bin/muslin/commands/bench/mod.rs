@@ -2,10 +2,12 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `kafka` | the operations on Kafka: produce, latency |
+//! | `kafka` | what sends to Kafka: produce, latency |
+//! | `consume` | what reads from it |
 //! | `events` | pure: the records, the same in every run |
 //! | `cost` | time, processor time and memory of this process |
 
+mod consume;
 mod cost;
 mod events;
 mod kafka;
@@ -14,11 +16,14 @@ use serde::Serialize;
 
 use crate::connect::Context;
 use crate::exit::Outcome;
+use crate::output::Tally;
+use cost::Cost;
 
 /// Load a broker and measure what this client costs
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Bench {
     Produce(kafka::ProduceArgs),
+    Consume(consume::ConsumeArgs),
     Latency(kafka::LatencyArgs),
 }
 
@@ -65,10 +70,58 @@ impl Waits {
     }
 }
 
+/// What a run was.
+struct Run<'a> {
+    op: &'static str,
+    codec: &'a str,
+    size: usize,
+}
+
+impl Run<'_> {
+    /// Prints the report.
+    fn tell(&self, context: &Context, tally: &Tally, cost: Cost, waits: Option<Waits>) {
+        let Cost { wall, cpu, max_rss_kb } = cost;
+        let (wall_s, sent) = (wall.as_secs_f64(), tally.sent);
+        let per_s = sent as f64 / wall_s.max(1e-9);
+        let cpu_us = (sent > 0).then(|| cpu.as_secs_f64() * 1e6 / sent as f64);
+        let rounded = |x: f64| (x * 1e3).round() / 1e3;
+        let report = Report {
+            peer: "muslin",
+            op: self.op,
+            codec: self.codec,
+            count: sent,
+            size: self.size,
+            wall_s: rounded(wall_s),
+            cpu_s: rounded(cpu.as_secs_f64()),
+            max_rss_kb,
+            msgs_per_s: per_s.round(),
+            cpu_us_per_msg: cpu_us.map(rounded),
+            failed: tally.failed,
+            ambiguous: tally.ambiguous,
+            waits,
+        };
+        let mut text = format!("{sent} records of {} bytes in {wall_s:.3} s: {per_s:.0} a second", self.size);
+        if let Some(us) = cpu_us {
+            text.push_str(&format!(", {us:.3} µs of processor time each"));
+        }
+        if let Some(kb) = max_rss_kb {
+            text.push_str(&format!(", {:.1} MiB at most", kb as f64 / 1024.0));
+        }
+        if let Some(w) = &report.waits {
+            text.push_str(&format!("; p50 {} µs, p99 {} µs, p99.9 {} µs", w.p50_us, w.p99_us, w.p999_us));
+        }
+        if tally.failed + tally.ambiguous > 0 {
+            text.push_str(&format!("; failed {}, ambiguous {}", tally.failed, tally.ambiguous));
+        }
+        context.console.summary(&report, &text);
+    }
+}
+
 /// Runs the command.
 pub(crate) async fn run(context: Context, bench: Bench) -> Outcome {
     match bench {
         Bench::Produce(args) => kafka::produce(context, args).await,
+        Bench::Consume(args) => consume::consume(context, args).await,
         Bench::Latency(args) => kafka::latency(context, args).await,
     }
 }
