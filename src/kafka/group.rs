@@ -289,6 +289,34 @@ impl Inner {
         Ok(entries.iter().map(|(place, _)| code(place).unwrap_or(errors::COORDINATOR_NOT_AVAILABLE)).collect())
     }
 
+    /// Commits offsets of a group without being its member. Tried again for as long as a request may take; the first that
+    /// is refused is the error.
+    pub(crate) async fn commit_outside(&self, group: &str, entries: &[(Place, Committed)]) -> Result<()> {
+        let deadline = Instant::now() + self.settings.request_timeout;
+        loop {
+            let e = match self.commit(group, None, entries).await {
+                Ok(codes) => {
+                    let mut again = None;
+                    for (((topic, partition), _), code) in entries.iter().zip(codes) {
+                        let what =
+                            || format!("group {group}: commit of topic {topic} partition {partition}");
+                        again = again.or(judge(code, what)?);
+                    }
+                    match again {
+                        None => return Ok(()),
+                        Some(e) => e,
+                    }
+                }
+                Err(e) if e.is_retryable() => e,
+                Err(e) => return Err(e),
+            };
+            if Instant::now() >= deadline {
+                return Err(e);
+            }
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+
     /// The next question for the coordinator is asked of whoever it is then.
     pub(crate) fn forget_coordinator(&self, group: &str) {
         lock(&self.coordinators).remove(group);

@@ -252,7 +252,7 @@ impl OffsetPlan {
         if entries.is_empty() {
             return Ok(());
         }
-        self.client.inner.commit(&self.group, &entries).await.map_err(|e| e.context(what))
+        self.client.inner.commit_outside(&self.group, &entries).await.map_err(|e| e.context(what))
     }
 }
 
