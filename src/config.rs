@@ -325,7 +325,8 @@ mod kafka {
 
     use super::Properties;
     use crate::kafka::{
-        Acks, Client, ClientBuilder, ConsumerBuilder, Isolation, Partitioning, ProducerBuilder, Reset,
+        Acks, Assignor, Client, ClientBuilder, ConsumerBuilder, Group, GroupProtocol, Isolation, Partitioning,
+        ProducerBuilder, Reset,
     };
     use crate::{Error, ErrorKind, Result};
 
@@ -420,11 +421,75 @@ mod kafka {
             })
         }
 
-        /// The builder with these settings: `auto.offset.reset`, `auto.commit.interval.ms`, `isolation.level`.
+        /// A member of a group with these settings: `group.protocol`, `group.instance.id`, `group.remote.assignor`,
+        /// `partition.assignment.strategy`, `session.timeout.ms`, `heartbeat.interval.ms`, `max.poll.interval.ms` (how long
+        /// a rebalance waits for it).
+        ///
+        /// # Errors
+        /// [`ErrorKind::Config`] that names the setting.
+        pub fn membership(&self, mut builder: ConsumerBuilder<Group>) -> Result<ConsumerBuilder<Group>> {
+            if let Some(protocol) = self.text("group.protocol") {
+                builder = builder.protocol(match protocol.to_ascii_lowercase().as_str() {
+                    "classic" => GroupProtocol::Classic,
+                    "consumer" => GroupProtocol::Consumer,
+                    _ => {
+                        let e =
+                            format!("`group.protocol` is {protocol:?}; expected \"classic\" or \"consumer\"");
+                        return Err(Error::new(ErrorKind::Config, e));
+                    }
+                });
+            }
+            if let Some(id) = self.text("group.instance.id") {
+                builder = builder.instance_id(id);
+            }
+            if let Some(name) = self.text("group.remote.assignor") {
+                builder = builder.server_assignor(name);
+            }
+            if let Some(list) = self.text("partition.assignment.strategy") {
+                let assignors = list.split(',').map(|name| {
+                    // Java names classes; the last part is enough.
+                    let short = name.trim().rsplit('.').next().unwrap_or_default();
+                    let known = match short {
+                        "RangeAssignor" => Some(Assignor::Range),
+                        "RoundRobinAssignor" => Some(Assignor::RoundRobin),
+                        "StickyAssignor" => Some(Assignor::Sticky),
+                        "CooperativeStickyAssignor" => Some(Assignor::CooperativeSticky),
+                        short => Assignor::from_name(short),
+                    };
+                    known.ok_or_else(|| {
+                        let e = format!(
+                            "`partition.assignment.strategy` names {name:?}; known are range, roundrobin, sticky and \
+                             cooperative-sticky"
+                        );
+                        Error::new(ErrorKind::Config, e)
+                    })
+                });
+                builder = builder.assignors(assignors.collect::<Result<Vec<_>>>()?);
+            }
+            if let Some(timeout) = self.millis("session.timeout.ms")? {
+                builder = builder.session_timeout(timeout);
+                if self.text("heartbeat.interval.ms").is_none() {
+                    builder = builder.heartbeat_interval((timeout / 3).min(Duration::from_secs(3)));
+                }
+            }
+            if let Some(interval) = self.millis("heartbeat.interval.ms")? {
+                builder = builder.heartbeat_interval(interval);
+            }
+            if let Some(limit) = self.millis("max.poll.interval.ms")? {
+                let settle = (limit / 2).min(Duration::from_secs(30));
+                builder = builder.rebalance_timeout(limit).settle_timeout(settle);
+            }
+            Ok(builder)
+        }
+
+        /// The builder with these settings: `client.rack`, `auto.offset.reset`, `auto.commit.interval.ms`, `isolation.level`.
         ///
         /// # Errors
         /// [`ErrorKind::Config`] that names the setting.
         pub fn consumer<A>(&self, mut builder: ConsumerBuilder<A>) -> Result<ConsumerBuilder<A>> {
+            if let Some(rack) = self.text("client.rack") {
+                builder = builder.rack(rack);
+            }
             if let Some(interval) = self.millis("auto.commit.interval.ms")? {
                 builder = builder.commit_interval(interval);
             }

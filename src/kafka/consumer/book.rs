@@ -32,7 +32,7 @@ use super::{Isolation, PartitionPosition};
 use crate::codec::record_batch::{BatchView, Records};
 use crate::delivery::{Commit, Outcome};
 use crate::kafka::offsets::Place;
-use crate::{Error, NodeId, Offset, Partition, ProducerId, Result, Topic};
+use crate::{Error, LeaderEpoch, NodeId, Offset, Partition, ProducerId, Result, Topic};
 
 mod part;
 
@@ -136,6 +136,10 @@ pub(crate) struct Ask {
     pub(crate) place: Place,
     pub(crate) offset: Offset,
     pub(crate) max_bytes: usize,
+    /// The leader epoch as this client knows it: the broker refuses another (KIP-320).
+    pub(crate) leader_epoch: LeaderEpoch,
+    /// The leader epoch of the batch before the offset: the broker tells where the log parted from it.
+    pub(crate) last_epoch: LeaderEpoch,
 }
 
 /// A fetch request to one broker.
@@ -152,7 +156,12 @@ pub(crate) struct Fetched {
     pub(crate) records: Bytes,
     pub(crate) aborted: Vec<(Offset, ProducerId)>,
     pub(crate) end: Offset,
+    /// The replica that the broker would rather be asked (KIP-392).
+    pub(crate) preferred: Option<NodeId>,
 }
+
+/// Who leads a partition, and in which epoch.
+pub(crate) type Leader = (NodeId, LeaderEpoch);
 
 /// See the [module](self).
 #[derive(Debug)]
@@ -513,7 +522,7 @@ impl Book {
     pub(crate) fn poll_fetch(
         &mut self,
         now: Instant,
-        leader: impl Fn(&Topic, Partition) -> Option<NodeId>,
+        leader: impl Fn(&Topic, Partition) -> Option<Leader>,
         free: impl Fn(NodeId) -> bool,
     ) -> (Vec<Fetch>, Vec<Topic>) {
         let mut asks: BTreeMap<NodeId, Vec<Ask>> = BTreeMap::new();
@@ -527,16 +536,22 @@ impl Book {
             if part.state != State::Fetching || idle {
                 continue;
             }
-            match leader(&part.topic, part.partition) {
-                Some(node) if free(node) => asks.entry(node).or_default().push(Ask {
+            let Some((leads, leader_epoch)) = leader(&part.topic, part.partition) else {
+                if !leaderless.contains(&part.topic) {
+                    leaderless.push(part.topic.clone());
+                }
+                continue;
+            };
+            let node = part.replica(now).unwrap_or(leads);
+            if free(node) {
+                asks.entry(node).or_default().push(Ask {
                     part: index,
                     place: (part.topic.clone(), part.partition),
                     offset: part.fetch_offset,
                     max_bytes: part.max_bytes,
-                }),
-                Some(_) => {}
-                None if leaderless.contains(&part.topic) => {}
-                None => leaderless.push(part.topic.clone()),
+                    leader_epoch,
+                    last_epoch: part.last_epoch,
+                });
             }
         }
         let mut fetches = Vec::new();
@@ -546,7 +561,7 @@ impl Book {
         // Each broker has its share, so that those with nothing new, whose answers take long, leave room for the others;
         // and another one begins each time, so that all have their turn where the shares are too small.
         let brokers: BTreeSet<NodeId> =
-            self.assigned().filter_map(|p| leader(&p.topic, p.partition)).collect();
+            self.assigned().filter_map(|p| leader(&p.topic, p.partition)).map(|(node, _)| node).collect();
         let share = self.settings.prefetch_bytes / brokers.len().max(1);
         let first = asks.split_off(&self.next_node);
         for (node, asks) in first.into_iter().chain(asks) {
@@ -591,6 +606,9 @@ impl Book {
         // An answer to another question: the partition was reset meanwhile.
         if part.state == State::Fetching && part.fetch_offset == ask.offset {
             part.end = Some(fetched.end);
+            if let Some(node) = fetched.preferred {
+                part.prefer(node, now);
+            }
             part.take_in(fetched, isolation, now);
         }
     }
@@ -598,14 +616,33 @@ impl Book {
     /// The partition cannot be fetched now; try again after a pause.
     pub(crate) fn handle_retry(&mut self, ask: &Ask, now: Instant) {
         if let Some(part) = self.parts.get_mut(ask.part) {
+            part.forget_replica();
             part.rest(now);
         }
     }
 
-    /// The offset is not in the log.
+    /// Nothing new: the broker left the partition out.
+    pub(crate) fn handle_nothing(&mut self, ask: &Ask) {
+        if let Some(part) = self.parts.get_mut(ask.part) {
+            part.handle_nothing();
+        }
+    }
+
+    /// The offset is not in the log. A replica that is not the leader may just be behind: then the leader is asked.
     pub(crate) fn handle_lost(&mut self, ask: &Ask) {
-        if let Some(part) = self.parts.get_mut(ask.part).filter(|p| p.state == State::Fetching) {
+        if let Some(part) = self.parts.get_mut(ask.part).filter(|p| p.state == State::Fetching)
+            && part.fetch_offset == ask.offset
+            && !part.forget_replica()
+        {
             part.state = State::OutOfRange;
+        }
+    }
+
+    /// The log was cut back under what was read: it parted from it at this offset (KIP-320). What follows is new.
+    pub(crate) fn handle_truncated(&mut self, ask: &Ask, to: Offset) {
+        let Some(part) = self.parts.get_mut(ask.part).filter(|p| p.state == State::Fetching) else { return };
+        if part.fetch_offset == ask.offset {
+            part.truncate(to);
         }
     }
 
@@ -619,9 +656,7 @@ impl Book {
     pub(crate) fn handle_reset(&mut self, part: usize, to: Offset) {
         let Some(part) = self.parts.get_mut(part).filter(|p| p.state == State::OutOfRange) else { return };
         let chunk = if to >= part.fetch_offset { Chunk::Gap(to) } else { Chunk::Restart(to) };
-        part.chunks.push_back((0, chunk));
-        part.fetch_offset = to;
-        part.state = State::Fetching;
+        part.go_on(chunk, to);
     }
 
     /// The partition cannot go on: behind what was fetched stands this error.

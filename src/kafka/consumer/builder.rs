@@ -31,6 +31,7 @@ pub struct ConsumerBuilder<A = Group> {
     max_in_hand: usize,
     prefetch_bytes: usize,
     max_batch_bytes: usize,
+    rack: Option<String>,
     aim: A,
 }
 
@@ -44,7 +45,6 @@ pub struct Group {
     assignors: Vec<Assignor>,
     server_assignor: Option<String>,
     instance: Option<String>,
-    rack: Option<String>,
     session_timeout: Duration,
     heartbeat_interval: Duration,
     rebalance_timeout: Duration,
@@ -70,6 +70,7 @@ impl<A> ConsumerBuilder<A> {
             max_in_hand: 1000,
             prefetch_bytes: 32 << 20,
             max_batch_bytes: 128 << 20,
+            rack: None,
             aim,
         }
     }
@@ -114,6 +115,14 @@ impl<A> ConsumerBuilder<A> {
         self
     }
 
+    /// The rack (or zone) this consumer runs in, as the brokers' `broker.rack` names it. Default: none. A broker may then
+    /// name a nearer replica to read from (KIP-392, `replica.selector.class`), and assignors may place partitions near it
+    /// (KIP-881).
+    pub fn rack(mut self, rack: impl Into<String>) -> Self {
+        self.rack = Some(rack.into());
+        self
+    }
+
     fn check(&self) -> Result<()> {
         if self.max_in_hand == 0 {
             return config("max_in_hand is 0; it must be at least 1");
@@ -147,6 +156,7 @@ impl<A> ConsumerBuilder<A> {
             reset: self.reset,
             isolation: self.isolation,
             max_batch_bytes: self.max_batch_bytes,
+            rack: self.rack,
             commit_interval: self.commit_interval.clamp(Duration::from_millis(1), LONGEST),
             committing: tokio::sync::Mutex::new(()),
         })
@@ -167,7 +177,6 @@ impl ConsumerBuilder<Group> {
             assignors: vec![Assignor::CooperativeSticky],
             server_assignor: None,
             instance: None,
-            rack: None,
             session_timeout: Duration::from_secs(45),
             heartbeat_interval: Duration::from_secs(3),
             rebalance_timeout: Duration::from_secs(60),
@@ -225,13 +234,6 @@ impl ConsumerBuilder<Group> {
         self
     }
 
-    /// The rack (or zone) this consumer runs in, as the brokers' `broker.rack` names it: assignors may place partitions
-    /// near it (KIP-881). Default: none.
-    pub fn rack(mut self, rack: impl Into<String>) -> Self {
-        self.aim.rack = Some(rack.into());
-        self
-    }
-
     /// How long the coordinator waits for a heartbeat before it gives this member up and its partitions to others. Default
     /// 45 s. Heartbeats go on by themselves: how long a handler takes does not matter.
     ///
@@ -280,7 +282,7 @@ impl ConsumerBuilder<Group> {
             settings: group::Settings {
                 group: aim.name.clone(),
                 instance: aim.instance,
-                rack: aim.rack,
+                rack: self.rack.clone(),
                 session_timeout: aim.session_timeout,
                 heartbeat_interval: aim.heartbeat_interval,
                 rebalance_timeout: aim.rebalance_timeout,

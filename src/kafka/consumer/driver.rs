@@ -1,35 +1,31 @@
 //! Drives the book: fetches from the leaders, finds lost offsets, commits.
 #![allow(clippy::disallowed_methods, reason = "this file drives the machine: it reads the clock and sleeps")]
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use futures_util::task::AtomicWaker;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
-use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse};
+use kafka_protocol::messages::FetchResponse;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::book::{Ask, Book, Fetch, Fetched};
+use super::book::{Book, Fetch};
 use super::commit::{self, Verdict};
 use super::group::Identity;
 use super::group::driver::Member;
 use super::health::Trouble;
 use super::notice::Notices;
-use super::{Isolation, Reset};
+use super::session::Session;
+use super::{Isolation, Reset, fetch};
 use crate::delivery::Commit;
-use crate::kafka::client::{Client, OwnLane, lock, topic_name};
-use crate::kafka::errors;
+use crate::kafka::client::{Client, lock};
 use crate::kafka::group::{Committed, Wanted};
 use crate::kafka::offsets::{At, Place};
-use crate::{Error, ErrorKind, NodeId, Offset, Partition, ProducerId, Result, Topic};
+use crate::{Error, ErrorKind, NodeId, Offset, Result, Topic};
 
-const OFFSET_OUT_OF_RANGE: i16 = 1;
-/// How long a broker may hold a fetch back when there is nothing to read.
-const MAX_WAIT: Duration = Duration::from_millis(500);
 /// Between two tries of a commit, and of looking for committed offsets.
 const COMMIT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -52,6 +48,8 @@ pub(crate) struct Shared {
     pub(crate) reset: Reset,
     pub(crate) isolation: Isolation,
     pub(crate) max_batch_bytes: usize,
+    /// Where this consumer runs, for brokers that name a nearer replica (KIP-392).
+    pub(crate) rack: Option<String>,
     pub(crate) commit_interval: Duration,
     /// One commit at a time: a slow older one must not overwrite a newer.
     pub(crate) committing: tokio::sync::Mutex<()>,
@@ -210,6 +208,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     let lane = shared.client.inner.own_lane();
     let mut calls = FuturesUnordered::new();
     let mut busy: HashSet<NodeId> = HashSet::new();
+    let mut sessions: HashMap<NodeId, Session> = HashMap::new();
     let mut refresh = None;
     let mut resets = None;
     let mut firsts = None;
@@ -223,14 +222,18 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             let cluster = shared.client.inner.cluster();
             let (fetches, leaderless) = book.poll_fetch(
                 now.into_std(),
-                |topic, partition| cluster.leader(topic, partition),
+                |topic, partition| {
+                    let view = cluster.partition(topic, partition)?;
+                    Some((view.leader?, view.epoch))
+                },
                 |node| !busy.contains(&node),
             );
             (fetches, leaderless, book.lost(), book.finding(), book.poll_timeout(now.into_std()))
         };
         for fetch in fetches {
             busy.insert(fetch.node);
-            calls.push(call(&shared, &lane, fetch));
+            let plan = sessions.entry(fetch.node).or_default().plan(&fetch.asks);
+            calls.push(fetch::call(&shared, &lane, fetch, plan));
         }
         if refresh.is_none() && !leaderless.is_empty() {
             refresh = Some(Box::pin(ask(&shared, leaderless)));
@@ -262,7 +265,8 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         match event {
             Event::Fetched(fetch, answer) => {
                 busy.remove(&fetch.node);
-                let stale = handle(&shared, &fetch, answer);
+                let session = sessions.entry(fetch.node).or_default();
+                let stale = fetch::handle(&shared, &fetch, answer, session);
                 shared.reader.wake();
                 if !stale.is_empty() && refresh.is_none() {
                     refresh = Some(Box::pin(ask(&shared, stale)));
@@ -383,119 +387,4 @@ async fn find(shared: &Shared, lost: Vec<(usize, Place, Offset)>) -> Vec<(usize,
         out.push((part, found));
     }
     out
-}
-
-async fn call(shared: &Shared, lane: &OwnLane, fetch: Fetch) -> (Fetch, Result<FetchResponse>) {
-    let mut topics: BTreeMap<&Topic, Vec<FetchPartition>> = BTreeMap::new();
-    for ask in &fetch.asks {
-        topics.entry(&ask.place.0).or_default().push(
-            FetchPartition::default()
-                .with_partition(ask.place.1.0)
-                .with_current_leader_epoch(-1)
-                .with_fetch_offset(ask.offset.0)
-                .with_log_start_offset(-1)
-                .with_partition_max_bytes(i32::try_from(ask.max_bytes).unwrap_or(i32::MAX)),
-        );
-    }
-    let request = FetchRequest::default()
-        .with_replica_id(BrokerId(-1))
-        .with_max_wait_ms(i32::try_from(MAX_WAIT.as_millis()).unwrap_or(500))
-        .with_min_bytes(1)
-        .with_max_bytes(i32::try_from(fetch.max_bytes).unwrap_or(i32::MAX))
-        .with_isolation_level(shared.isolation.code())
-        // No session: every request names its partitions (KIP-227).
-        .with_session_id(0)
-        .with_session_epoch(-1)
-        .with_topics(
-            topics
-                .into_iter()
-                .map(|(topic, partitions)| {
-                    FetchTopic::default().with_topic(topic_name(topic)).with_partitions(partitions)
-                })
-                .collect(),
-        );
-    // The broker may hold it back so long before the answer is due.
-    let limit = shared.client.inner.settings.request_timeout.saturating_add(MAX_WAIT);
-    let answer = async { lane.link(fetch.node).await?.call_within(request, limit).await };
-    let answer = answer.await;
-    (fetch, answer)
-}
-
-/// Takes an answer apart; returns the topics whose leaders are to be asked for.
-fn handle(shared: &Shared, fetch: &Fetch, answer: Result<FetchResponse>) -> Vec<Topic> {
-    let now = Instant::now().into_std();
-    let mut book = lock(&shared.book);
-    book.handle_returned(fetch);
-    let mut stale: Vec<Topic> = Vec::new();
-    let mut note = |topic: &Topic| {
-        if !stale.contains(topic) {
-            stale.push(topic.clone());
-        }
-    };
-    let answer = match answer {
-        Ok(answer) if answer.error_code == 0 => answer,
-        failed => {
-            let e = match failed {
-                Ok(answer) => errors::broker(answer.error_code, "fetch"),
-                Err(e) => e,
-            };
-            for ask in &fetch.asks {
-                note(&ask.place.0);
-                // The client was closed, or the broker speaks another protocol: waiting changes nothing.
-                if matches!(e.kind(), ErrorKind::Closed | ErrorKind::Unsupported | ErrorKind::Denied) {
-                    book.handle_fault(ask.part, e.duplicate());
-                } else {
-                    book.handle_retry(ask, now);
-                }
-            }
-            tracing::debug!(node = %fetch.node, error = %e.report(), "fetch failed");
-            return stale;
-        }
-    };
-    let mut left: BTreeMap<Place, &Ask> = fetch.asks.iter().map(|ask| (ask.place.clone(), ask)).collect();
-    for t in answer.responses {
-        let Ok(topic) = Topic::new(t.topic.0.as_str()) else { continue };
-        for p in t.partitions {
-            let Some(ask) = left.remove(&(topic.clone(), Partition(p.partition_index))) else { continue };
-            match p.error_code {
-                0 => {
-                    let aborted = p.aborted_transactions.unwrap_or_default();
-                    let end = match shared.isolation {
-                        Isolation::ReadCommitted => p.last_stable_offset,
-                        Isolation::ReadUncommitted => p.high_watermark,
-                    };
-                    let fetched = Fetched {
-                        records: p.records.unwrap_or_default(),
-                        aborted: aborted
-                            .iter()
-                            .map(|a| (Offset(a.first_offset), ProducerId(a.producer_id.0)))
-                            .collect(),
-                        end: Offset(end),
-                    };
-                    book.handle_fetched(ask, fetched, now);
-                }
-                OFFSET_OUT_OF_RANGE => book.handle_lost(ask),
-                code => {
-                    let (topic, partition) = &ask.place;
-                    let e = errors::broker(
-                        code,
-                        format!("fetch of topic {topic} partition {partition} at offset {}", ask.offset),
-                    );
-                    if errors::wants_refresh(code) {
-                        note(topic);
-                        book.handle_retry(ask, now);
-                    } else if e.is_retryable() {
-                        book.handle_retry(ask, now);
-                    } else {
-                        book.handle_fault(ask.part, e);
-                    }
-                }
-            }
-        }
-    }
-    // The broker left them out: ask again, not in a hurry.
-    for ask in left.into_values() {
-        book.handle_retry(ask, now);
-    }
-    stale
 }

@@ -16,10 +16,12 @@ mod builder;
 mod commit;
 mod delivery;
 mod driver;
+mod fetch;
 mod group;
 mod health;
 pub(super) mod isolation;
 mod notice;
+mod session;
 
 use std::pin::Pin;
 use std::sync::atomic::Ordering;

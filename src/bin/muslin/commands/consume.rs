@@ -1,11 +1,11 @@
 //! `consume`: prints Kafka records; commits what it printed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 use std::time::Duration;
 
 use muslin::codec::envelope::parse_iso8601;
-use muslin::kafka::{At, Client, Consumer, Delivery, Isolation, StartAt};
+use muslin::kafka::{At, Client, Consumer, ConsumerBuilder, Delivery, Isolation, StartAt};
 use muslin::{Error, ErrorKind, Offset, Partition, Timestamp, Topic};
 
 use crate::args::Consume;
@@ -69,35 +69,44 @@ pub(crate) async fn run(context: Context, args: Consume) -> Outcome {
         return Ok(Ended::Done);
     }
     let Some(client) = context.kafka().await? else { return Ok(Ended::Interrupted) };
-    let mut builder = context.settings.consumer(client.simple_consumer()).map_err(Failure::usage)?.start(start);
-    if let Some(group) = group {
-        builder = builder.group(group);
-    }
-    builder = match args.partition {
-        None => builder.topics(topics.iter().map(Topic::as_str)),
-        Some(partition) => topics.iter().fold(builder, |b, topic| b.partition(topic.as_str(), partition)),
+    let isolation = args.isolation.as_ref().map(|level| match level.as_str() {
+        "read_uncommitted" => Isolation::ReadUncommitted,
+        _ => Isolation::ReadCommitted,
+    });
+    // A member of its group, unless partitions or a place to start are named: then it reads what it was told to.
+    let member = group.filter(|_| args.partition.is_none() && start == StartAt::Stored);
+    let build = async {
+        match member {
+            Some(group) => {
+                let builder = client.consumer(group).topics(topics.iter().map(Topic::as_str));
+                let builder = context.settings.consumer(context.settings.membership(builder)?)?;
+                set(builder, isolation, args.exit).build().await
+            }
+            None => {
+                let builder = context.settings.consumer(client.simple_consumer().start(start))?;
+                let builder = match group {
+                    Some(group) => builder.group(group),
+                    None => builder,
+                };
+                let builder = match args.partition {
+                    None => builder.topics(topics.iter().map(Topic::as_str)),
+                    Some(p) => topics.iter().fold(builder, |b, topic| b.partition(topic.as_str(), p)),
+                };
+                set(builder, isolation, args.exit).build().await
+            }
+        }
     };
-    if args.exit {
-        builder = builder.max_in_hand(LOT + BEYOND + 1000);
-    }
-    if let Some(level) = &args.isolation {
-        let uncommitted = level == "read_uncommitted";
-        builder = builder.isolation(if uncommitted {
-            Isolation::ReadUncommitted
-        } else {
-            Isolation::ReadCommitted
-        });
-    }
     let setup = async {
         // Before the consumer: what comes in between is past the end.
         let ends = if args.exit { Some(ends(&client, &topics, args.partition).await?) } else { None };
-        Ok((ends, builder.build().await?))
+        Ok((ends, build.await?))
     };
     let Some((ends, consumer)) = context.stop.unless(setup).await.transpose().map_err(Failure::setup)? else {
         return Ok(Ended::Interrupted);
     };
+    let goal = ends.map(|ends| Goal { ends, client: &client, group: member });
     let printer = Printer { json: context.console.json, format: args.format };
-    let ended = print(&context, consumer, &printer, ends, args.count, group.is_some()).await;
+    let ended = print(&context, consumer, &printer, goal, args.count, group.is_some()).await;
     let _ = client.close().await;
     ended
 }
@@ -112,12 +121,49 @@ async fn ends(client: &Client, topics: &[Topic], partition: Option<i32>) -> musl
     Ok(all)
 }
 
-/// Whether every partition was read to its end.
-fn reached(consumer: &Consumer, ends: &Ends) -> bool {
-    let positions: BTreeMap<_, _> =
-        consumer.positions().into_iter().map(|p| ((p.topic, p.partition), p.position)).collect();
-    ends.iter()
-        .all(|(place, end)| end.get() == 0 || positions.get(place).is_some_and(|position| position >= end))
+fn set<A>(
+    mut builder: ConsumerBuilder<A>,
+    isolation: Option<Isolation>,
+    to_end: bool,
+) -> ConsumerBuilder<A> {
+    if let Some(isolation) = isolation {
+        builder = builder.isolation(isolation);
+    }
+    if to_end {
+        builder = builder.max_in_hand(LOT + BEYOND + 1000);
+    }
+    builder
+}
+
+/// Where to stop, and who else reads.
+struct Goal<'a> {
+    ends: Ends,
+    client: &'a Client,
+    /// The group of which this is a member: the others read their partitions to the end.
+    group: Option<&'a str>,
+}
+
+impl Goal<'_> {
+    /// Whether every partition was read to its end: by this consumer, or by another member that has committed it.
+    async fn is_reached(&self, consumer: &Consumer) -> muslin::Result<bool> {
+        let positions: BTreeMap<_, _> =
+            consumer.positions().into_iter().map(|p| ((p.topic, p.partition), p.position)).collect();
+        let open = self.ends.iter().filter(|(_, end)| end.get() > 0);
+        let (mine, others): (Vec<_>, Vec<_>) = open.partition(|(place, _)| positions.contains_key(*place));
+        if !mine.iter().all(|(place, end)| positions.get(*place).is_some_and(|at| at >= *end)) {
+            return Ok(false);
+        }
+        let Some(group) = self.group else { return Ok(others.is_empty()) };
+        let topics: BTreeSet<&Topic> = others.iter().map(|((topic, _), _)| topic).collect();
+        for topic in topics {
+            let committed = self.client.committed(group, topic).await?;
+            let of_topic = others.iter().filter(|((t, _), _)| t == topic);
+            if !of_topic.into_iter().all(|((_, p), end)| committed.get(p).is_some_and(|at| at >= *end)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
 }
 
 struct Printer {
@@ -155,10 +201,11 @@ async fn print(
     context: &Context,
     mut consumer: Consumer,
     printer: &Printer,
-    ends: Option<Ends>,
+    goal: Option<Goal<'_>>,
     count: Option<u64>,
     commits: bool,
 ) -> Outcome {
+    let ends = goal.as_ref().map(|goal| &goal.ends);
     let mut left = count;
     let mut data = Data::default();
     // In the buffer, not written yet: neither acknowledged nor committed.
@@ -173,9 +220,11 @@ async fn print(
         if left == Some(0) {
             break Ok(Ended::Done);
         }
-        if let Some(ends) = ends.as_ref().filter(|_| std::mem::take(&mut perhaps)) {
-            if reached(&consumer, ends) {
-                break Ok(Ended::Done);
+        if let Some(goal) = goal.as_ref().filter(|_| std::mem::take(&mut perhaps)) {
+            match goal.is_reached(&consumer).await {
+                Ok(true) => break Ok(Ended::Done),
+                Ok(false) => {}
+                Err(e) => break Err(e.into()),
             }
             if beyond > BEYOND {
                 let why = format!(
@@ -189,14 +238,14 @@ async fn print(
             biased;
             () = &mut stopped => break Ok(Ended::Interrupted),
             next = consumer.next(), if !full => match next {
-                Some(Ok(delivery)) if to_end(&delivery, ends.as_ref()).is_some_and(|n| n <= 0) => {
+                Some(Ok(delivery)) if to_end(&delivery, ends).is_some_and(|n| n <= 0) => {
                     // Held unsettled: acknowledged it would be committed without having been printed.
                     delivery.nack(NEVER);
                     (beyond, perhaps) = (beyond + 1, true);
                 }
                 Some(Ok(delivery)) => match printer.print(&delivery, &mut data) {
                     Ok(()) => {
-                        perhaps |= to_end(&delivery, ends.as_ref()) == Some(1);
+                        perhaps |= to_end(&delivery, ends) == Some(1);
                         unwritten.push(delivery);
                         left = left.map(|n| n - 1);
                     }

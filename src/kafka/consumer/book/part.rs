@@ -20,12 +20,14 @@ use crate::delivery::{AckTracker, Assignment, Limits, Received};
 use crate::kafka::consumer::Isolation;
 use crate::kafka::consumer::isolation::Aborted;
 use crate::kafka::offsets::Place;
-use crate::{Error, ErrorKind, Offset, Partition, Result, Timestamp, Topic};
+use crate::{Error, ErrorKind, LeaderEpoch, NodeId, Offset, Partition, Result, Timestamp, Topic};
 
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 /// How often a batch that does not check out is fetched again before it counts as damaged at the broker.
 pub(super) const CORRUPT_RETRIES: u32 = 2;
+/// For how long a replica that the leader named is asked before the leader is asked again.
+const REPLICA_FOR: Duration = Duration::from_secs(300);
 /// A partition with this much fetched is not fetched further.
 pub(super) const PARTITION_BYTES: usize = 1 << 20;
 
@@ -77,6 +79,10 @@ pub(super) struct Part {
     pub(super) paused: bool,
     pub(super) in_flight: bool,
     pub(super) fetch_offset: Offset,
+    /// The leader epoch of the batch before it.
+    pub(super) last_epoch: LeaderEpoch,
+    /// The replica to ask in place of the leader, and for how long.
+    replica: Option<(NodeId, Instant)>,
     pub(super) chunks: VecDeque<(usize, Chunk)>,
     pub(super) buffered: usize,
     pub(super) end: Option<Offset>,
@@ -132,6 +138,8 @@ impl Part {
             paused: false,
             in_flight: false,
             fetch_offset: Offset(0),
+            last_epoch: LeaderEpoch::UNKNOWN,
+            replica: None,
             chunks: VecDeque::new(),
             buffered: 0,
             end: None,
@@ -157,6 +165,7 @@ impl Part {
         self.failures = 0;
         self.corrupt = 0;
         self.max_bytes = PARTITION_BYTES;
+        self.replica = None;
         dropped
     }
 
@@ -171,7 +180,47 @@ impl Part {
             tracing::debug!(topic = %self.topic, partition = %self.partition, ?restored, "commit metadata");
         }
         self.fetch_offset = start;
+        self.last_epoch = LeaderEpoch::UNKNOWN;
         self.state = State::Fetching;
+    }
+
+    /// The log goes on elsewhere, behind what was fetched.
+    pub(super) fn go_on(&mut self, chunk: Chunk, to: Offset) {
+        self.chunks.push_back((0, chunk));
+        self.fetch_offset = to;
+        self.last_epoch = LeaderEpoch::UNKNOWN;
+        self.state = State::Fetching;
+    }
+
+    /// What was fetched from this offset on is not in the log any more.
+    pub(super) fn truncate(&mut self, to: Offset) {
+        if to >= self.fetch_offset {
+            // Nothing of what was read is gone.
+            self.last_epoch = LeaderEpoch::UNKNOWN;
+            return;
+        }
+        tracing::warn!(topic = %self.topic, partition = %self.partition, from = %self.fetch_offset, %to, "the log was cut back under what was read: reading goes on from where it parted");
+        self.forget();
+        self.go_on(Chunk::Restart(to), to);
+    }
+
+    /// The replica to ask, where it is not the leader.
+    pub(super) fn replica(&self, now: Instant) -> Option<NodeId> {
+        self.replica.filter(|(_, until)| *until > now).map(|(node, _)| node)
+    }
+
+    pub(super) fn prefer(&mut self, node: NodeId, now: Instant) {
+        self.replica = Some((node, now + REPLICA_FOR));
+    }
+
+    /// Whether one was asked.
+    pub(super) fn forget_replica(&mut self) -> bool {
+        self.replica.take().is_some()
+    }
+
+    pub(super) fn handle_nothing(&mut self) {
+        self.failures = 0;
+        self.not_before = None;
     }
 
     /// Goes on from another offset. Returns how many unsettled ones are of no concern any more.
@@ -415,11 +464,15 @@ impl Part {
                 }
             };
             any = true;
+            let epoch = match &batch {
+                Ok(batch) | Err(batch) => batch.leader_epoch(),
+            };
             let (bytes, next, chunk) = match batch {
                 Ok(batch) => (batch.as_bytes().len(), batch.next_offset(), Chunk::Batch(batch)),
                 Err(left_out) => (0, left_out.next_offset(), Chunk::Gap(left_out.next_offset())),
             };
             self.fetch_offset = next;
+            self.last_epoch = epoch;
             self.buffered += bytes;
             self.corrupt = 0;
             self.chunks.push_back((bytes, chunk));
@@ -435,8 +488,7 @@ impl Part {
             self.max_bytes = self.max_bytes.saturating_mul(2);
             return self.rest(now);
         }
-        self.failures = 0;
-        self.not_before = None;
+        self.handle_nothing();
     }
 }
 

@@ -37,14 +37,14 @@ fn batch(base: i64, values: &[&str]) -> Bytes {
 }
 
 fn fetch(book: &mut Book, now: Instant) -> Option<Fetch> {
-    book.poll_fetch(now, |_, _| Some(NODE), |_| true).0.pop()
+    book.poll_fetch(now, |_, _| Some((NODE, LeaderEpoch(0))), |_| true).0.pop()
 }
 
 /// Fetches and answers with `records`.
 fn feed(book: &mut Book, records: Bytes, now: Instant) -> Offset {
     let fetch = fetch(book, now).expect("a fetch is due");
     book.handle_returned(&fetch);
-    let fetched = Fetched { records, aborted: Vec::new(), end: Offset(100) };
+    let fetched = Fetched { records, aborted: Vec::new(), end: Offset(100), preferred: None };
     book.handle_fetched(&fetch.asks[0], fetched, now);
     fetch.asks[0].offset
 }
@@ -92,7 +92,7 @@ fn spread(partitions: i32, prefetch_bytes: usize) -> Book {
 fn brokers_with_nothing_new_do_not_keep_the_others_from_being_read() {
     let now = Instant::now();
     let mut b = spread(5, 32 << 20);
-    let (fetches, _) = b.poll_fetch(now, |_, p| Some(NodeId(p.0)), |_| true);
+    let (fetches, _) = b.poll_fetch(now, |_, p| Some((NodeId(p.0), LeaderEpoch(0))), |_| true);
     let nodes: Vec<i32> = fetches.iter().map(|f| f.node.0).collect();
     assert_eq!(nodes, [0, 1, 2, 3, 4], "each is asked at once, whatever the others' answers wait for");
     assert!(fetches.iter().map(|f| f.max_bytes).sum::<usize>() <= 32 << 20);
@@ -104,7 +104,7 @@ fn brokers_have_their_turn_where_the_memory_is_small() {
     let mut b = spread(5, 3);
     let mut asked = BTreeSet::new();
     for _ in 0..5 {
-        let (fetches, _) = b.poll_fetch(now, |_, p| Some(NodeId(p.0)), |_| true);
+        let (fetches, _) = b.poll_fetch(now, |_, p| Some((NodeId(p.0), LeaderEpoch(0))), |_| true);
         assert!(!fetches.is_empty());
         for fetch in &fetches {
             asked.insert(fetch.node);
@@ -183,7 +183,7 @@ fn a_fault_stands_behind_what_was_fetched_before_it_and_other_partitions_go_on()
     let fetch = fetch(&mut b, now).unwrap();
     assert_eq!(fetch.asks.len(), 2);
     b.handle_returned(&fetch);
-    let fetched = |base| Fetched { records: batch(base, &["x"]), aborted: Vec::new(), end: Offset(1) };
+    let fetched = |base| Fetched { records: batch(base, &["x"]), aborted: Vec::new(), end: Offset(1), preferred: None };
     b.handle_fetched(&fetch.asks[0], fetched(0), now);
     b.handle_fault(fetch.asks[0].part, Error::new(ErrorKind::Denied, "no right"));
     b.handle_fetched(&fetch.asks[1], fetched(0), now);
@@ -199,7 +199,7 @@ fn a_fault_stands_behind_what_was_fetched_before_it_and_other_partitions_go_on()
         }
     }
     assert_eq!((records, faults), (2, 1));
-    let again = b.poll_fetch(now, |_, _| Some(NODE), |_| true).0.pop().unwrap();
+    let again = b.poll_fetch(now, |_, _| Some((NODE, LeaderEpoch(0))), |_| true).0.pop().unwrap();
     assert_eq!(again.asks.iter().map(|a| a.place.1).collect::<Vec<_>>(), [Partition(1)]);
 }
 
@@ -218,13 +218,13 @@ fn a_lost_offset_goes_on_where_the_reset_says_and_an_old_answer_is_ignored() {
     assert_eq!(second.asks[0].offset, Offset(50));
     b.handle_fetched(
         &first.asks[0],
-        Fetched { records: batch(0, &["old"]), aborted: Vec::new(), end: Offset(1) },
+        Fetched { records: batch(0, &["old"]), aborted: Vec::new(), end: Offset(1), preferred: None },
         now,
     );
     b.handle_returned(&second);
     b.handle_fetched(
         &second.asks[0],
-        Fetched { records: batch(50, &["new"]), aborted: Vec::new(), end: Offset(51) },
+        Fetched { records: batch(50, &["new"]), aborted: Vec::new(), end: Offset(51), preferred: None },
         now,
     );
     let held = read(&mut b, now);
@@ -253,19 +253,19 @@ fn nothing_more_is_fetched_than_may_be_held() {
     let value = "x".repeat(700 << 10);
     let fetch = fetch(&mut b, now).unwrap();
     assert!(fetch.max_bytes <= 3 << 20);
-    assert!(b.poll_fetch(now, |_, _| Some(NODE), |_| true).0.is_empty(), "all are in flight");
+    assert!(b.poll_fetch(now, |_, _| Some((NODE, LeaderEpoch(0))), |_| true).0.is_empty(), "all are in flight");
     b.handle_returned(&fetch);
     for ask in &fetch.asks[..4] {
-        let fetched = Fetched { records: batch(0, &[&value]), aborted: Vec::new(), end: Offset(9) };
+        let fetched = Fetched { records: batch(0, &[&value]), aborted: Vec::new(), end: Offset(9), preferred: None };
         b.handle_fetched(ask, fetched, now);
     }
-    assert!(b.poll_fetch(now, |_, _| Some(NODE), |_| true).0.is_empty(), "2.8 of 3 MiB are held");
+    assert!(b.poll_fetch(now, |_, _| Some((NODE, LeaderEpoch(0))), |_| true).0.is_empty(), "2.8 of 3 MiB are held");
     let mut freed = false;
     for _ in 0..4 {
         freed |= matches!(b.poll_next(now), (Next::Record(..), _));
     }
     while b.poll_next(now).1 {}
-    assert!(freed && !b.poll_fetch(now, |_, _| Some(NODE), |_| true).0.is_empty());
+    assert!(freed && !b.poll_fetch(now, |_, _| Some((NODE, LeaderEpoch(0))), |_| true).0.is_empty());
 }
 
 #[test]
@@ -339,7 +339,7 @@ proptest! {
                         log.extend((first..first + records as i64).map(Offset));
                         log_end = first + records as i64;
                     }
-                    let fetched = Fetched { records: bytes, aborted: Vec::new(), end: Offset(log_end) };
+                    let fetched = Fetched { records: bytes, aborted: Vec::new(), end: Offset(log_end), preferred: None };
                     b.handle_fetched(&fetch.asks[0], fetched, now);
                 }
                 Step::Next => match b.poll_next(now).0 {
