@@ -325,8 +325,8 @@ mod kafka {
 
     use super::Properties;
     use crate::kafka::{
-        Acks, Assignor, Client, ClientBuilder, ConsumerBuilder, Group, GroupProtocol, Isolation, Partitioning,
-        ProducerBuilder, Reset,
+        Acks, Assignor, Client, ClientBuilder, ConsumerBuilder, Group, GroupProtocol, Isolation,
+        Partitioning, ProducerBuilder, Reset,
     };
     use crate::{Error, ErrorKind, Result};
 

@@ -96,7 +96,8 @@ async fn null_and_empty_fields_and_doubled_headers_come_back_as_they_were_with_e
                 2 => assert_eq!((key, value), (Some(&b"k"[..]), Some(5000))),
                 _ => {
                     let one = Some(&b"1"[..]);
-                    assert_eq!(headers, [("h", one), ("h", None), ("", Some(&b""[..])), ("h", one)]);
+                    let expected = [("h", one), ("h", None), ("", Some(&b""[..])), ("h", one)];
+                    assert_eq!(headers, expected.map(|(name, value)| (name.into(), value)));
                 }
             }
             d.ack();
@@ -133,7 +134,7 @@ async fn a_hundred_thousand_records_arrive_once_and_in_order() {
     let mut ends: BTreeMap<Partition, Offset> = BTreeMap::new();
     for _ in 0..N {
         let d = next(&mut consumer).await;
-        let (n, key) = (number(&d), d.key().unwrap().clone());
+        let (n, key) = (number(&d), d.key_bytes().unwrap());
         assert!(seen.insert(n), "{n} came twice");
         assert!(last.insert(key.clone(), n).is_none_or(|before| before < n), "{n} is out of order");
         assert_eq!(*partition_of.entry(key).or_insert(d.partition()), d.partition());
@@ -238,7 +239,8 @@ async fn no_more_than_the_limit_is_in_hand() {
     let client = client().await;
     let topic = new_topic(&client, "limit", 1).await;
     fill(&client, &topic, 20).await;
-    let mut consumer = client.simple_consumer().topics([topic.as_str()]).max_in_hand(3).build().await.unwrap();
+    let mut consumer =
+        client.simple_consumer().topics([topic.as_str()]).max_in_hand(3).build().await.unwrap();
     let mut hand = Vec::new();
     for _ in 0..3 {
         hand.push(next(&mut consumer).await);
@@ -260,8 +262,14 @@ async fn reading_starts_where_it_is_told_to() {
         producer.send(record).await.unwrap();
     }
     let first = async |start: StartAt, reset: Reset| {
-        let mut consumer =
-            client.simple_consumer().topics([topic.as_str()]).start(start).reset(reset).build().await.unwrap();
+        let mut consumer = client
+            .simple_consumer()
+            .topics([topic.as_str()])
+            .start(start)
+            .reset(reset)
+            .build()
+            .await
+            .unwrap();
         tokio::time::timeout(Duration::from_secs(3), consumer.next()).await.ok().flatten()
     };
     let got = first(StartAt::Earliest, Reset::Error).await.unwrap().unwrap();

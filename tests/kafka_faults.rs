@@ -373,7 +373,8 @@ async fn a_fetch_that_waits_holds_up_no_other_request_of_its_client() {
     let client =
         Client::builder(common::kafka()).connector(FetchWaits(Arc::clone(&fetches))).connect().await.unwrap();
     let topic = new_topic(&client, 1).await;
-    let consumer = client.simple_consumer().topics([topic.as_str()]).start(StartAt::Earliest).build().await.unwrap();
+    let consumer =
+        client.simple_consumer().topics([topic.as_str()]).start(StartAt::Earliest).build().await.unwrap();
     for _ in 0..300 {
         if fetches.load(Ordering::SeqCst) > 0 {
             break;

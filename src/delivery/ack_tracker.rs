@@ -252,9 +252,11 @@ impl<P: Position> AckTracker<P> {
         let Some(end) = end else { return false };
         let mut bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.bytes += u64::from(bytes);
-        self.slots.extend(
-            (rank..end).map(|rank| Slot { rank, bytes: std::mem::take(&mut bytes), state: State::InHand }),
-        );
+        self.slots.extend((rank..end).map(|rank| Slot {
+            rank,
+            bytes: std::mem::take(&mut bytes),
+            state: State::InHand,
+        }));
         self.in_hand += count;
         self.next = end;
         true

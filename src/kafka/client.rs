@@ -501,8 +501,7 @@ impl Inner {
             }
             Question::All => None,
         };
-        let request =
-            MetadataRequest::default().with_topics(wanted).with_allow_auto_topic_creation(create);
+        let request = MetadataRequest::default().with_topics(wanted).with_allow_auto_topic_creation(create);
         let answer = link.call_within(request, self.settings.connect_timeout).await?;
         let (brokers, topics) = read_metadata(&answer);
         if brokers.is_empty() {

@@ -286,7 +286,10 @@ impl Inner {
             self.forget_coordinator(group);
         }
         let code = |(topic, partition): &Place| codes.get(&(topic.as_str(), partition.0)).copied();
-        Ok(entries.iter().map(|(place, _)| code(place).unwrap_or(errors::COORDINATOR_NOT_AVAILABLE)).collect())
+        Ok(entries
+            .iter()
+            .map(|(place, _)| code(place).unwrap_or(errors::COORDINATOR_NOT_AVAILABLE))
+            .collect())
     }
 
     /// Commits offsets of a group without being its member. Tried again for as long as a request may take; the first that
@@ -298,8 +301,7 @@ impl Inner {
                 Ok(codes) => {
                     let mut again = None;
                     for (((topic, partition), _), code) in entries.iter().zip(codes) {
-                        let what =
-                            || format!("group {group}: commit of topic {topic} partition {partition}");
+                        let what = || format!("group {group}: commit of topic {topic} partition {partition}");
                         again = again.or(judge(code, what)?);
                     }
                     match again {

@@ -44,6 +44,8 @@ mod offsets;
 pub mod producer;
 mod wire;
 
+#[doc(no_inline)]
+pub use crate::codec::record_batch::Headers;
 pub use admin::{
     Acl, AclFilter, AclOperation, AclPattern, AclPermission, AclResource, ActiveProducer, Admin,
     BrokerDescription, ClusterDescription, ConfigChange, ConfigSource, CreatedTopic, GroupDescription,
@@ -53,8 +55,8 @@ pub use admin::{
 };
 pub use client::{Client, ClientBuilder, PartitionInfo, TopicInfo};
 pub use consumer::{
-    Assignor, Batch, BatchRecords, Batches, ByHand, Consumer, ConsumerBuilder, Delivery, Group, GroupProtocol, Headers, Isolation,
-    PartitionPosition, Rebalance, Rebalances, Reset, StartAt,
+    Assignor, Batch, BatchRecords, Batches, ByHand, Consumer, ConsumerBuilder, Delivery, Group,
+    GroupProtocol, Isolation, PartitionPosition, Rebalance, Rebalances, Reset, StartAt,
 };
 pub use lag::{LagAlert, LagBuilder, LagPass, LagState, LagWatch, PartitionLag};
 pub use offsets::At;

@@ -52,7 +52,7 @@ impl Delivery for KafkaDelivery {
         let record = &self.inner;
         let headers = record
             .headers()
-            .map(|(name, value)| (name.to_owned(), value.map(Bytes::copy_from_slice)))
+            .map(|(name, value)| (name.into_owned(), value.map(Bytes::copy_from_slice)))
             .collect();
         let origin = Origin::Kafka {
             topic: record.topic().clone(),
@@ -61,7 +61,7 @@ impl Delivery for KafkaDelivery {
             timestamp: record.timestamp(),
             group: self.group.clone(),
         };
-        Message::new(origin, record.key().cloned(), record.value().cloned(), headers, None)
+        Message::new(origin, record.key_bytes(), record.value_bytes(), headers, None)
     }
 
     fn ack(self) {
@@ -88,11 +88,11 @@ impl KafkaDeadLetters {
 impl DeadLetters<KafkaDelivery> for KafkaDeadLetters {
     fn publish(&self, delivery: &KafkaDelivery, obituary: &Obituary) -> BoxFuture<Result<()>> {
         let mut record = Record::to_topic(self.topic.clone());
-        if let Some(key) = delivery.inner.key() {
-            record = record.key(key.clone());
+        if let Some(key) = delivery.inner.key_bytes() {
+            record = record.key(key);
         }
-        if let Some(value) = delivery.inner.value() {
-            record = record.value(value.clone());
+        if let Some(value) = delivery.inner.value_bytes() {
+            record = record.value(value);
         }
         for (name, value) in obituary.kept_headers() {
             record = record.header(name.clone(), value.clone());

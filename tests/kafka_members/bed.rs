@@ -47,8 +47,7 @@ impl Bed {
         let mut queued = Vec::new();
         for n in 0..each {
             for partition in 0..PARTITIONS {
-                let record =
-                    Record::to(TOPIC).unwrap().partition(Partition(partition)).value(format!("{n}"));
+                let record = Record::to(TOPIC).unwrap().partition(Partition(partition)).value(format!("{n}"));
                 queued.push(producer.enqueue(record).await.unwrap());
             }
         }

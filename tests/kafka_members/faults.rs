@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use muslin::embedded::faults::{Action, Faults, Rule};
 use muslin::ErrorKind;
+use muslin::embedded::faults::{Action, Faults, Rule};
 use muslin::kafka::GroupProtocol;
 
 use crate::bed::{BOTH, Bed, PARTITIONS, SECOND};

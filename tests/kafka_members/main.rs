@@ -9,8 +9,8 @@
 )]
 
 mod bed;
+mod faults;
 #[path = "../common/member.rs"]
 mod member;
-mod faults;
 mod revoking;
 mod sharing;

@@ -135,10 +135,7 @@ async fn a_handler_may_take_hours_and_its_member_is_not_put_out() {
         while let Some(notice) = rebalances.next().await {
             notices.push(notice);
         }
-        assert!(
-            notices.iter().all(|n| matches!(n, Rebalance::Assigned(_))),
-            "{protocol:?}: {notices:?}"
-        );
+        assert!(notices.iter().all(|n| matches!(n, Rebalance::Assigned(_))), "{protocol:?}: {notices:?}");
         assert!(bed.committed().await.values().all(|o| o.0 == 1));
     }
 }

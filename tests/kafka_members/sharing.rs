@@ -27,6 +27,9 @@ async fn members_share_the_partitions_and_read_each_record_once() {
         third.close().await;
         assert_eq!(bed.repeated(), 0, "{protocol:?}: in good order nothing comes twice");
         let committed = bed.committed().await;
-        assert!(committed.len() == 12 && committed.values().all(|o| o.0 == 60), "{protocol:?}: {committed:?}");
+        assert!(
+            committed.len() == 12 && committed.values().all(|o| o.0 == 60),
+            "{protocol:?}: {committed:?}"
+        );
     }
 }

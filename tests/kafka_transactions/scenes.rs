@@ -24,7 +24,8 @@ pub async fn read(client: &Client, topic: &Topic, isolation: Isolation) -> Vec<S
         let record = Record::to_topic(topic.clone()).partition(n).value(last.clone());
         producer.send(record).await.unwrap();
     }
-    let consumer = client.simple_consumer().topics([topic.as_str()]).start(StartAt::Earliest).isolation(isolation);
+    let consumer =
+        client.simple_consumer().topics([topic.as_str()]).start(StartAt::Earliest).isolation(isolation);
     let mut consumer = consumer.build().await.unwrap();
     let (mut seen, mut ended) = (Vec::new(), BTreeSet::new());
     while ended.len() < PARTITIONS as usize {

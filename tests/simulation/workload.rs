@@ -443,8 +443,9 @@ pub async fn read_log(run: &Run) {
     };
     let ends: Vec<i64> =
         (0..run.layout.partitions).map(|p| ends.get(&Partition(p)).map_or(0, |o| o.0)).collect();
-    let built =
-        run.patiently("the checker", || client.simple_consumer().topics([TOPIC]).start(StartAt::Earliest).build());
+    let built = run.patiently("the checker", || {
+        client.simple_consumer().topics([TOPIC]).start(StartAt::Earliest).build()
+    });
     let Some(mut consumer) = built.await else { return };
     let wanted: i64 = ends.iter().sum();
     let mut log = vec![Vec::new(); ends.len()];

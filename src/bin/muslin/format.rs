@@ -91,9 +91,10 @@ impl Format {
     }
 
     /// Appends a record. A null key or value prints as nothing and has the size -1.
-    pub(crate) fn print<'a, H>(&self, record: &Shown<'a, H>, out: &mut Vec<u8>)
+    pub(crate) fn print<'a, H, N>(&self, record: &Shown<'a, H>, out: &mut Vec<u8>)
     where
-        H: Iterator<Item = (&'a str, Option<&'a [u8]>)> + Clone,
+        H: Iterator<Item = (N, Option<&'a [u8]>)> + Clone,
+        N: AsRef<str>,
     {
         let size = |bytes: Option<&[u8]>| bytes.map_or(-1, |b| i64::try_from(b.len()).unwrap_or(i64::MAX));
         // Writing to memory does not fail.
@@ -114,7 +115,7 @@ impl Format {
                         if i > 0 {
                             out.push(b',');
                         }
-                        out.extend_from_slice(name.as_bytes());
+                        out.extend_from_slice(name.as_ref().as_bytes());
                         out.push(b'=');
                         out.extend_from_slice(value.unwrap_or(b"NULL"));
                     }

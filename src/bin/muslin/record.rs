@@ -36,7 +36,7 @@ pub(crate) struct Printed<'a> {
     value: Option<Option<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     value_base64: Option<String>,
-    headers: Vec<(&'a str, HeaderValue<'a>)>,
+    headers: Vec<(Cow<'a, str>, HeaderValue<'a>)>,
 }
 
 /// The two members that bytes may stand in.
@@ -59,7 +59,7 @@ impl<'a> Printed<'a> {
         timestamp: i64,
         key: Option<&'a [u8]>,
         value: Option<&'a [u8]>,
-        headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
+        headers: impl Iterator<Item = (impl Into<Cow<'a, str>>, Option<&'a [u8]>)>,
     ) -> Self {
         let ((key, key_base64), (value, value_base64)) = (members(key), members(value));
         let header = |value: Option<&'a [u8]>| match value.map(text_or_base64) {
@@ -67,7 +67,7 @@ impl<'a> Printed<'a> {
             Some(Ok(text)) => HeaderValue::Text(text.into()),
             Some(Err(base64)) => HeaderValue::Base64 { base64: base64.into() },
         };
-        let headers = headers.map(|(name, value)| (name, header(value))).collect();
+        let headers = headers.map(|(name, value)| (name.into(), header(value))).collect();
         Self { topic, partition, offset, timestamp, key, key_base64, value, value_base64, headers }
     }
 }

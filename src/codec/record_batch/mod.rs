@@ -32,6 +32,7 @@ pub(crate) mod layout;
 mod list;
 mod pieces;
 mod record;
+mod shared;
 mod view;
 mod writer;
 
@@ -43,4 +44,5 @@ pub use control::{ControlKind, ControlMarker};
 pub use list::{BatchList, Truncated};
 pub use pieces::Pieces;
 pub use record::{Headers, Record};
+pub use shared::SharedRecord;
 pub use view::{BatchView, Cursor, Iter, Records};

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use super::control::ControlMarker;
+use super::shared::SharedRecord;
 use super::view::Base;
 use crate::codec::varint::{VarintError, Word, Zigzag, take_i32, take_i64};
 use crate::{Error, ErrorKind, Offset, Result, Timestamp};
@@ -81,6 +82,17 @@ impl<'a> Record<'a> {
         self.headers.clone()
     }
 
+    /// The record as one that can be kept, with a handle on the batch's memory.
+    #[inline]
+    #[must_use]
+    pub fn share_all(&self) -> SharedRecord {
+        SharedRecord::new(self, self.payload)
+    }
+
+    pub(super) fn raw_headers(&self) -> (&'a [u8], u32) {
+        (self.headers.rest, self.headers.remaining)
+    }
+
     /// What the brokers say with this record, which must be one of a control batch
     /// ([`BatchView::is_control`](super::BatchView::is_control)).
     ///
@@ -138,6 +150,11 @@ pub struct Headers<'a> {
 }
 
 impl<'a> Headers<'a> {
+    /// Of bytes that were walked once before.
+    pub(super) fn raw(rest: &'a [u8], remaining: u32) -> Self {
+        Self { rest, remaining }
+    }
+
     /// The next header with its name's bytes as they were written.
     pub fn next_raw(&mut self) -> Option<(&'a [u8], Option<&'a [u8]>)> {
         self.remaining = self.remaining.checked_sub(1)?;

@@ -141,13 +141,14 @@ impl Batch {
     }
 
     fn settle(&self, held: &HeldBatch, range: std::ops::RangeInclusive<Offset>) -> usize {
-        let (settled, released) = {
+        let (settled, released, waits) = {
             let mut book = lock(&self.shared.book);
-            (book.ack_batch(held, range), book.is_released(held.part))
+            (book.ack_batch(held, range), book.is_released(held.part), book.reader_waits())
         };
         self.shared.tell_released(released);
         match settled {
-            Some(_) => self.shared.reader.wake(),
+            Some(_) if waits => self.shared.reader.wake(),
+            Some(_) => {}
             None => self.tell_stale(held),
         }
         settled.unwrap_or(0)

@@ -29,15 +29,15 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use super::{Isolation, PartitionPosition};
-use crate::codec::record_batch::{BatchView, Records};
+use crate::codec::record_batch::{BatchView, Records, SharedRecord};
 use crate::delivery::{Commit, Outcome};
 use crate::kafka::offsets::Place;
 use crate::{Error, LeaderEpoch, NodeId, Offset, Partition, ProducerId, Result, Topic};
 
 mod part;
 
+pub(crate) use part::HeldBatch;
 use part::{By, Chunk, PARTITION_BYTES, Part, PartNext, State};
-pub(crate) use part::{Content, HeldBatch};
 
 /// The receipt of a delivery.
 pub(crate) type Receipt = crate::delivery::Receipt<Offset>;
@@ -60,14 +60,14 @@ pub(crate) struct Held {
     pub(crate) part: usize,
     pub(crate) receipt: Receipt,
     pub(crate) attempt: u32,
-    pub(crate) content: Content,
+    pub(crate) content: SharedRecord,
 }
 
 /// What the reader gets.
 #[derive(Debug)]
 pub(crate) enum Next {
     /// A record, of this topic and partition.
-    Record(Topic, Partition, Box<Held>),
+    Record(Topic, Partition, Held),
     /// A batch, of this topic and partition.
     Batch(Topic, Partition, Box<HeldBatch>),
     /// Decompress this, outside of the lock, and give it to [`Book::handle_opened`].
@@ -110,7 +110,7 @@ pub(crate) struct Opened {
 }
 
 #[derive(Debug)]
-struct Waiting<T>(Instant, u64, Box<T>);
+struct Waiting<T>(Instant, u64, T);
 
 impl<T> PartialEq for Waiting<T> {
     fn eq(&self, other: &Self) -> bool {
@@ -178,12 +178,14 @@ pub(crate) struct Book {
     /// The broker that is fetched from first the next time, or the next one after it.
     next_node: NodeId,
     waiting: BinaryHeap<Reverse<Waiting<Held>>>,
-    waiting_batches: BinaryHeap<Reverse<Waiting<HeldBatch>>>,
+    waiting_batches: BinaryHeap<Reverse<Waiting<Box<HeldBatch>>>>,
     counter: u64,
     /// Records handed out or waiting to be handed out again.
     unsettled: usize,
     reserved: usize,
     faults: VecDeque<Error>,
+    /// Whether the reader found nothing the last time: then it is to be woken when there is room again.
+    waits: bool,
     closed: bool,
 }
 
@@ -203,6 +205,7 @@ impl Book {
             unsettled: 0,
             reserved: 0,
             faults: VecDeque::new(),
+            waits: false,
             closed: false,
         }
     }
@@ -381,6 +384,7 @@ impl Book {
 
     fn poll_parts(&mut self, by: By, due: Option<Instant>) -> (Next, bool) {
         let mut freed = false;
+        self.waits = false;
         if self.unsettled < self.settings.max_in_hand {
             for step in 0..self.parts.len() {
                 let index = (self.turn + step) % self.parts.len();
@@ -399,7 +403,7 @@ impl Book {
                         // the others have their turn.
                         self.turn = if freed { index + 1 } else { index };
                         self.unsettled += 1;
-                        let held = Box::new(Held { part: index, receipt, attempt: 1, content });
+                        let held = Held { part: index, receipt, attempt: 1, content };
                         return (Next::Record(part.topic.clone(), part.partition, held), freed);
                     }
                     PartNext::Batch(mut held) => {
@@ -424,7 +428,18 @@ impl Book {
         if !self.open && self.unsettled == 0 && self.parts.iter().all(ended) {
             return (Next::Ended, freed);
         }
+        self.waits = true;
         (Next::Wait(due), freed)
+    }
+
+    /// Whether the reader waits for what a settled delivery makes room for.
+    pub(crate) fn reader_waits(&self) -> bool {
+        self.waits
+    }
+
+    /// Whether the reader has to know the time: for leases, and for what comes again.
+    pub(crate) fn wants_time(&self) -> bool {
+        self.lease.is_some() || !self.waiting.is_empty() || !self.waiting_batches.is_empty()
     }
 
     /// A batch has been decompressed, or cannot be.
@@ -484,7 +499,7 @@ impl Book {
     }
 
     /// Takes one back, to be handed out again at `due`.
-    pub(crate) fn give_back(&mut self, held: Box<Held>, due: Instant) -> Outcome {
+    pub(crate) fn give_back(&mut self, held: Held, due: Instant) -> Outcome {
         let Some(p) = self.parts.get_mut(held.part) else { return Outcome::Unknown };
         let outcome = p.tracker.give_back(held.receipt);
         let releasing = matches!(p.state, State::Releasing { .. });

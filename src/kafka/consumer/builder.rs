@@ -303,7 +303,7 @@ impl ConsumerBuilder<Group> {
         let rebalances = Some(shared.notices.listen());
         let driver = spawn(Arc::clone(&shared));
         let member = Some(spawn_member(Arc::clone(&shared)));
-        Ok(Consumer { shared, sleep: None, opening: None, driver: Some(driver), member, rebalances })
+        Ok(Consumer::new(shared, driver, member, rebalances))
     }
 }
 
@@ -419,7 +419,7 @@ impl ConsumerBuilder<ByHand> {
         let group = self.aim.group.clone();
         let shared = self.share(book, group, None);
         let driver = spawn(Arc::clone(&shared));
-        Ok(Consumer { shared, sleep: None, opening: None, driver: Some(driver), member: None, rebalances: None })
+        Ok(Consumer::new(shared, driver, None, None))
     }
 
     async fn places(&self) -> Result<Vec<Place>> {

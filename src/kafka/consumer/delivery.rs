@@ -10,8 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::book::{Content, Held};
+use super::book::Held;
 use super::driver::Shared;
+use crate::codec::record_batch::{Headers, SharedRecord};
 use crate::delivery::Outcome;
 use crate::kafka::client::{LONGEST, lock};
 use crate::{Offset, Partition, Timestamp, Topic};
@@ -30,19 +31,19 @@ pub struct Delivery {
     topic: Topic,
     partition: Partition,
     // Taken when it is settled.
-    held: Option<Box<Held>>,
+    held: Option<Held>,
     shared: Arc<Shared>,
 }
 
-static NOTHING: Content =
-    Content { offset: Offset(-1), timestamp: Timestamp::NONE, key: None, value: None, headers: Vec::new() };
+static NOTHING: SharedRecord = SharedRecord::NOTHING;
 
 impl Delivery {
-    pub(crate) fn new(topic: Topic, partition: Partition, held: Box<Held>, shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(topic: Topic, partition: Partition, held: Held, shared: Arc<Shared>) -> Self {
         Self { topic, partition, held: Some(held), shared }
     }
 
-    fn content(&self) -> &Content {
+    #[inline]
+    fn content(&self) -> &SharedRecord {
         self.held.as_ref().map_or(&NOTHING, |held| &held.content)
     }
 
@@ -61,31 +62,43 @@ impl Delivery {
     /// Its offset.
     #[must_use]
     pub fn offset(&self) -> Offset {
-        self.content().offset
+        self.content().offset()
     }
 
     /// Its timestamp: the writer's, or the broker's where the topic keeps append times.
     #[must_use]
     pub fn timestamp(&self) -> Timestamp {
-        self.content().timestamp
+        self.content().timestamp()
     }
 
     /// Its key; `None` is a null key, which is not the same as an empty one.
     #[must_use]
-    pub fn key(&self) -> Option<&Bytes> {
-        self.content().key.as_ref()
+    pub fn key(&self) -> Option<&[u8]> {
+        self.content().key()
+    }
+
+    /// [`key`](Self::key) as a handle on the batch's memory, without a copy.
+    #[must_use]
+    pub fn key_bytes(&self) -> Option<Bytes> {
+        self.content().key_bytes()
     }
 
     /// Its value; `None` is a null value (a tombstone in a compacted topic).
     #[must_use]
-    pub fn value(&self) -> Option<&Bytes> {
-        self.content().value.as_ref()
+    pub fn value(&self) -> Option<&[u8]> {
+        self.content().value()
+    }
+
+    /// [`value`](Self::value) as a handle on the batch's memory, without a copy.
+    #[must_use]
+    pub fn value_bytes(&self) -> Option<Bytes> {
+        self.content().value_bytes()
     }
 
     /// Its headers in order, duplicates kept. Names that are no UTF-8 are shown with replacement characters.
     #[must_use]
     pub fn headers(&self) -> Headers<'_> {
-        Headers { rest: self.content().headers.iter() }
+        self.content().headers()
     }
 
     /// How often this process has handed it out: 1 the first time.
@@ -98,14 +111,16 @@ impl Delivery {
     /// closed it changes nothing, and the log says so.
     pub fn ack(mut self) {
         let Some(held) = self.held.take() else { return };
-        let (outcome, released) = {
+        let (outcome, released, waits) = {
             let mut book = lock(&self.shared.book);
-            (book.ack(held.part, held.receipt), book.is_released(held.part))
+            let outcome = book.ack(held.part, held.receipt);
+            (outcome, book.is_released(held.part), book.reader_waits())
         };
         self.shared.tell_released(released);
         match outcome {
-            Outcome::Done => self.shared.reader.wake(),
-            outcome => self.tell_stale(outcome, held.content.offset),
+            Outcome::Done if waits => self.shared.reader.wake(),
+            Outcome::Done => {}
+            outcome => self.tell_stale(outcome, held.content.offset()),
         }
     }
 
@@ -117,8 +132,8 @@ impl Delivery {
         }
     }
 
-    fn give_back(&self, held: Box<Held>, delay: Duration) {
-        let offset = held.content.offset;
+    fn give_back(&self, held: Held, delay: Duration) {
+        let offset = held.content.offset();
         let due = Instant::now() + delay.min(LONGEST);
         let part = held.part;
         let (outcome, released) = {
@@ -154,23 +169,3 @@ pub(super) fn backoff(attempt: u32) -> Duration {
     let exponent = attempt.saturating_sub(1).min(16);
     BACKOFF_MIN.saturating_mul(1 << exponent).min(BACKOFF_MAX)
 }
-
-/// The headers of a [`Delivery`] in order: name, and value or null.
-#[derive(Debug, Clone)]
-pub struct Headers<'a> {
-    rest: std::slice::Iter<'a, (String, Option<Bytes>)>,
-}
-
-impl<'a> Iterator for Headers<'a> {
-    type Item = (&'a str, Option<&'a [u8]>);
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.rest.next().map(|(name, value)| (name.as_str(), value.as_deref()))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        self.rest.size_hint()
-    }
-}
-
-impl ExactSizeIterator for Headers<'_> {}

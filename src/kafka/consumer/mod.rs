@@ -24,8 +24,8 @@ mod notice;
 mod session;
 
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ use tokio::time::{Instant, Sleep};
 
 pub use batch::{Batch, BatchRecords, Batches};
 pub use builder::{ByHand, ConsumerBuilder, Group};
-pub use delivery::{Delivery, Headers};
+pub use delivery::Delivery;
 pub(crate) use group::Identity;
 pub use group::{Assignor, GroupProtocol};
 pub use notice::{Rebalance, Rebalances};
@@ -45,6 +45,8 @@ use super::client::lock;
 use super::offsets::Place;
 use crate::{Error, ErrorKind, Offset, Partition, Result, Timestamp, Topic};
 
+/// The reader looks at the clock once in so many records.
+const LOOKS: u8 = 16;
 /// A batch of this many bytes on the wire and more is decompressed on a thread for that.
 const LARGE: usize = 256 << 10;
 
@@ -154,6 +156,9 @@ fn now() -> Instant {
 pub struct Consumer {
     shared: Arc<Shared>,
     sleep: Option<Pin<Box<Sleep>>>,
+    /// The time as it was, and how many looks ago, modulo [`LOOKS`].
+    now: std::time::Instant,
+    looks: u8,
     driver: Option<tokio::task::JoinHandle<()>>,
     /// The task of the membership.
     member: Option<tokio::task::JoinHandle<()>>,
@@ -164,6 +169,17 @@ pub struct Consumer {
 }
 
 impl Consumer {
+    fn new(
+        shared: Arc<Shared>,
+        driver: tokio::task::JoinHandle<()>,
+        member: Option<tokio::task::JoinHandle<()>>,
+        rebalances: Option<Rebalances>,
+    ) -> Self {
+        let now = now().into_std();
+        let driver = Some(driver);
+        Self { shared, sleep: None, now, looks: 0, driver, member, opening: None, rebalances }
+    }
+
     /// The next delivery; waits for one. `None` when every partition has stopped and nothing is in hand.
     ///
     /// An error names what went wrong and where: a damaged batch, an offset out of range, a commit that is refused. It
@@ -207,8 +223,7 @@ impl Consumer {
         cx: &mut Context<'_>,
         look: fn(&mut Book, std::time::Instant) -> (Next, bool),
     ) -> Poll<Next> {
-        // Before the look: what changes after it wakes this task.
-        self.shared.reader.register(cx.waker());
+        let mut registered = false;
         loop {
             if let Some(opening) = &mut self.opening {
                 let opened = ready!(Pin::new(opening).poll(cx));
@@ -218,9 +233,22 @@ impl Consumer {
                     lock(&self.shared.book).handle_opened(opened);
                 }
             }
-            let (next, freed) = look(&mut lock(&self.shared.book), now().into_std());
+            let (next, freed) = {
+                let mut book = lock(&self.shared.book);
+                if book.wants_time() && (self.looks == 0 || registered) {
+                    self.now = now().into_std();
+                }
+                self.looks = (self.looks + 1) % LOOKS;
+                look(&mut book, self.now)
+            };
             if freed {
                 self.shared.work.notify_one();
+            }
+            if matches!(next, Next::Wait(_)) && !registered {
+                // What changes after this wakes the task; what changed before it is seen by another look.
+                self.shared.reader.register(cx.waker());
+                registered = true;
+                continue;
             }
             match next {
                 Next::Open(compressed) => {
@@ -234,6 +262,7 @@ impl Consumer {
                 }
                 Next::Wait(None) => {
                     self.sleep = None;
+                    self.looks = 0;
                     return Poll::Pending;
                 }
                 Next::Wait(Some(at)) => {
@@ -244,7 +273,10 @@ impl Consumer {
                     }
                     match sleep.as_mut().poll(cx) {
                         Poll::Ready(()) => self.sleep = None,
-                        Poll::Pending => return Poll::Pending,
+                        Poll::Pending => {
+                            self.looks = 0;
+                            return Poll::Pending;
+                        }
                     }
                 }
                 next => return Poll::Ready(next),
@@ -298,7 +330,8 @@ impl Consumer {
     /// offset that is not in the log is found out by the next fetch: then the reset policy holds.
     pub fn seek(&self, topic: &Topic, partition: Partition, offset: Offset) -> Result<()> {
         if offset.0 < 0 {
-            let e = format!("topic {topic} partition {partition}: offset {offset} is negative; the first is 0");
+            let e =
+                format!("topic {topic} partition {partition}: offset {offset} is negative; the first is 0");
             return Err(Error::new(ErrorKind::Config, e));
         }
         let place = (topic.clone(), partition);

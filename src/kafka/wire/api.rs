@@ -118,11 +118,14 @@ const FETCH_PARTITION: &[Field] = &[
     since(11, Fixed(4)),
     always(Raw),
     // Where the log parted from what was fetched before, the leader, and a snapshot (KIP-595).
-    since(12, Tags(&[
-        (0, always(Struct(&[always(Fixed(4 + 8))]))),
-        (1, always(Struct(&[always(Fixed(4 + 4))]))),
-        (2, always(Struct(&[always(Fixed(8 + 4))]))),
-    ])),
+    since(
+        12,
+        Tags(&[
+            (0, always(Struct(&[always(Fixed(4 + 8))]))),
+            (1, always(Struct(&[always(Fixed(4 + 4))]))),
+            (2, always(Struct(&[always(Fixed(8 + 4))]))),
+        ]),
+    ),
 ];
 api!(FetchRequest -> FetchResponse: "Fetch" Fetch, 4..=12, flexible 12, &[
     always(Fixed(4)),

@@ -121,11 +121,7 @@ async fn ends(client: &Client, topics: &[Topic], partition: Option<i32>) -> musl
     Ok(all)
 }
 
-fn set<A>(
-    mut builder: ConsumerBuilder<A>,
-    isolation: Option<Isolation>,
-    to_end: bool,
-) -> ConsumerBuilder<A> {
+fn set<A>(mut builder: ConsumerBuilder<A>, isolation: Option<Isolation>, to_end: bool) -> ConsumerBuilder<A> {
     if let Some(isolation) = isolation {
         builder = builder.isolation(isolation);
     }
@@ -173,7 +169,7 @@ struct Printer {
 
 impl Printer {
     fn print(&self, delivery: &Delivery, data: &mut Data) -> Result<(), Failure> {
-        let (key, value) = (delivery.key().map(|b| &b[..]), delivery.value().map(|b| &b[..]));
+        let (key, value) = (delivery.key(), delivery.value());
         let (topic, partition) = (delivery.topic().as_str(), delivery.partition().get());
         let (offset, timestamp) = (delivery.offset().get(), delivery.timestamp().get());
         let headers = delivery.headers();

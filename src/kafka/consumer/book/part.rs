@@ -11,16 +11,14 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-
 use super::{Fetched, Receipt};
 use crate::codec::compression::Compression;
-use crate::codec::record_batch::{BatchList, BatchView, Cursor, Record, Records};
+use crate::codec::record_batch::{BatchList, BatchView, Cursor, Records, SharedRecord};
 use crate::delivery::{AckTracker, Assignment, Limits, Received};
 use crate::kafka::consumer::Isolation;
 use crate::kafka::consumer::isolation::Aborted;
 use crate::kafka::offsets::Place;
-use crate::{Error, ErrorKind, LeaderEpoch, NodeId, Offset, Partition, Result, Timestamp, Topic};
+use crate::{Error, ErrorKind, LeaderEpoch, NodeId, Offset, Partition, Result, Topic};
 
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(1);
@@ -30,16 +28,6 @@ pub(super) const CORRUPT_RETRIES: u32 = 2;
 const REPLICA_FOR: Duration = Duration::from_secs(300);
 /// A partition with this much fetched is not fetched further.
 pub(super) const PARTITION_BYTES: usize = 1 << 20;
-
-/// A record as it is handed out.
-#[derive(Debug)]
-pub(crate) struct Content {
-    pub(crate) offset: Offset,
-    pub(crate) timestamp: Timestamp,
-    pub(crate) key: Option<Bytes>,
-    pub(crate) value: Option<Bytes>,
-    pub(crate) headers: Vec<(String, Option<Bytes>)>,
-}
 
 #[derive(Debug)]
 pub(super) enum Chunk {
@@ -64,7 +52,9 @@ pub(super) enum State {
     /// A fault stands in line, or was handed out.
     Stopped,
     /// It is to go: nothing is handed out, and what is in hand may be settled until then.
-    Releasing { until: Instant },
+    Releasing {
+        until: Instant,
+    },
 }
 
 #[derive(Debug)]
@@ -93,7 +83,7 @@ pub(super) struct Part {
 }
 
 pub(super) enum PartNext {
-    Record(Receipt, Content),
+    Record(Receipt, SharedRecord),
     Batch(HeldBatch),
     /// To be decompressed by the caller, outside of the lock.
     Open(BatchView),
@@ -286,7 +276,7 @@ impl Part {
                                 record.key().map_or(0, <[u8]>::len) + record.value().map_or(0, <[u8]>::len);
                             // Behind: the fetch began inside of the batch. Skip: done before a restart.
                             if let Received::Fresh(receipt) = self.tracker.receive(record.offset(), size) {
-                                return PartNext::Record(receipt, Content::of(&record));
+                                return PartNext::Record(receipt, record.share_all());
                             }
                         }
                     }
@@ -491,19 +481,3 @@ impl Part {
         self.handle_nothing();
     }
 }
-
-impl Content {
-    fn of(record: &Record<'_>) -> Self {
-        Self {
-            offset: record.offset(),
-            timestamp: record.timestamp(),
-            key: record.key_bytes(),
-            value: record.value_bytes(),
-            headers: record
-                .headers()
-                .map(|(name, value)| (name.into_owned(), value.map(|v| record.share(v))))
-                .collect(),
-        }
-    }
-}
-

@@ -8,8 +8,8 @@ use proptest::prelude::*;
 
 use super::part::CORRUPT_RETRIES;
 use super::*;
-use crate::{ErrorKind, Timestamp};
 use crate::codec::record_batch::{BatchBuilder, BatchOptions};
+use crate::{ErrorKind, Timestamp};
 
 const NODE: NodeId = NodeId(1);
 
@@ -49,7 +49,7 @@ fn feed(book: &mut Book, records: Bytes, now: Instant) -> Offset {
     fetch.asks[0].offset
 }
 
-fn read(book: &mut Book, now: Instant) -> Box<Held> {
+fn read(book: &mut Book, now: Instant) -> Held {
     match book.poll_next(now).0 {
         Next::Record(_, _, held) => held,
         other => panic!("no record but {other:?}"),
@@ -73,8 +73,8 @@ fn a_fetch_from_inside_a_batch_hands_out_only_what_was_asked_for() {
     let mut b = Book::new(book(10).settings);
     b.assign((topic(), Partition(0)), Offset(2), None);
     feed(&mut b, batch(0, &["0", "1", "2", "3"]), now);
-    assert_eq!(read(&mut b, now).content.offset, Offset(2));
-    assert_eq!(read(&mut b, now).content.offset, Offset(3));
+    assert_eq!(read(&mut b, now).content.offset(), Offset(2));
+    assert_eq!(read(&mut b, now).content.offset(), Offset(3));
     assert!(matches!(b.poll_next(now).0, Next::Wait(None)));
     assert_eq!(fetch(&mut b, now).unwrap().asks[0].offset, Offset(4));
 }
@@ -139,9 +139,9 @@ fn what_is_given_back_comes_again_when_it_is_due_and_counts_as_in_hand() {
     assert_eq!(b.give_back(held, due), Outcome::Done);
     assert!(matches!(b.poll_next(now).0, Next::Wait(Some(at)) if at == due), "the limit is 1");
     let again = read(&mut b, due);
-    assert_eq!((again.content.offset, again.attempt), (Offset(0), 2));
+    assert_eq!((again.content.offset(), again.attempt), (Offset(0), 2));
     let _ = b.ack(0, again.receipt);
-    assert_eq!(read(&mut b, due).content.offset, Offset(1));
+    assert_eq!(read(&mut b, due).content.offset(), Offset(1));
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_damaged_batch_is_fetched_again_and_then_stops_its_partition_with_its_place(
     let bytes = bytes.freeze();
     assert_eq!(feed(&mut b, bytes.clone(), now), Offset(0));
     let good = read(&mut b, now);
-    assert_eq!(good.content.value.as_deref(), Some(&b"good"[..]));
+    assert_eq!(good.content.value(), Some(&b"good"[..]));
     for _ in 0..CORRUPT_RETRIES {
         assert!(matches!(b.poll_next(now).0, Next::Wait(None)));
         now = b.poll_timeout(now).expect("it rests before it is fetched again");
@@ -183,7 +183,8 @@ fn a_fault_stands_behind_what_was_fetched_before_it_and_other_partitions_go_on()
     let fetch = fetch(&mut b, now).unwrap();
     assert_eq!(fetch.asks.len(), 2);
     b.handle_returned(&fetch);
-    let fetched = |base| Fetched { records: batch(base, &["x"]), aborted: Vec::new(), end: Offset(1), preferred: None };
+    let fetched =
+        |base| Fetched { records: batch(base, &["x"]), aborted: Vec::new(), end: Offset(1), preferred: None };
     b.handle_fetched(&fetch.asks[0], fetched(0), now);
     b.handle_fault(fetch.asks[0].part, Error::new(ErrorKind::Denied, "no right"));
     b.handle_fetched(&fetch.asks[1], fetched(0), now);
@@ -228,7 +229,7 @@ fn a_lost_offset_goes_on_where_the_reset_says_and_an_old_answer_is_ignored() {
         now,
     );
     let held = read(&mut b, now);
-    assert_eq!(held.content.offset, Offset(50));
+    assert_eq!(held.content.offset(), Offset(50));
     let _ = b.ack(0, held.receipt);
     // The log was cut back: what was in hand before is of another log.
     let third = fetch(&mut b, now).unwrap();
@@ -237,7 +238,7 @@ fn a_lost_offset_goes_on_where_the_reset_says_and_an_old_answer_is_ignored() {
     b.handle_reset(0, Offset(10));
     feed(&mut b, batch(10, &["anew"]), now);
     let anew = read(&mut b, now);
-    assert_eq!(anew.content.offset, Offset(10));
+    assert_eq!(anew.content.offset(), Offset(10));
     assert_eq!(b.ack(0, held.receipt), Outcome::Stale);
     assert_eq!(b.unsettled(), 1);
 }
@@ -253,13 +254,20 @@ fn nothing_more_is_fetched_than_may_be_held() {
     let value = "x".repeat(700 << 10);
     let fetch = fetch(&mut b, now).unwrap();
     assert!(fetch.max_bytes <= 3 << 20);
-    assert!(b.poll_fetch(now, |_, _| Some((NODE, LeaderEpoch(0))), |_| true).0.is_empty(), "all are in flight");
+    assert!(
+        b.poll_fetch(now, |_, _| Some((NODE, LeaderEpoch(0))), |_| true).0.is_empty(),
+        "all are in flight"
+    );
     b.handle_returned(&fetch);
     for ask in &fetch.asks[..4] {
-        let fetched = Fetched { records: batch(0, &[&value]), aborted: Vec::new(), end: Offset(9), preferred: None };
+        let fetched =
+            Fetched { records: batch(0, &[&value]), aborted: Vec::new(), end: Offset(9), preferred: None };
         b.handle_fetched(ask, fetched, now);
     }
-    assert!(b.poll_fetch(now, |_, _| Some((NODE, LeaderEpoch(0))), |_| true).0.is_empty(), "2.8 of 3 MiB are held");
+    assert!(
+        b.poll_fetch(now, |_, _| Some((NODE, LeaderEpoch(0))), |_| true).0.is_empty(),
+        "2.8 of 3 MiB are held"
+    );
     let mut freed = false;
     for _ in 0..4 {
         freed |= matches!(b.poll_next(now), (Next::Record(..), _));
@@ -322,7 +330,7 @@ proptest! {
         let mut log_end = 0i64;
         let mut log: Vec<Offset> = Vec::new();
         let mut handed = 0usize;
-        let mut hand: Vec<Box<Held>> = Vec::new();
+        let mut hand: Vec<Held> = Vec::new();
         let mut away: Vec<(Instant, Offset)> = Vec::new();
         let mut settled: BTreeSet<Offset> = BTreeSet::new();
         let mut sent = Offset(0);
@@ -344,7 +352,7 @@ proptest! {
                 }
                 Step::Next => match b.poll_next(now).0 {
                     Next::Record(_, _, held) => {
-                        let offset = held.content.offset;
+                        let offset = held.content.offset();
                         if held.attempt == 1 {
                             prop_assert_eq!(Some(&offset), log.get(handed), "in order");
                             handed += 1;
@@ -366,12 +374,12 @@ proptest! {
                 Step::Ack(n) => if !hand.is_empty() {
                     let held = hand.swap_remove(n % hand.len());
                     prop_assert_eq!(b.ack(0, held.receipt), Outcome::Done);
-                    settled.insert(held.content.offset);
+                    settled.insert(held.content.offset());
                 },
                 Step::GiveBack(n, ms) => if !hand.is_empty() {
                     let held = hand.swap_remove(n % hand.len());
                     let due = now + Duration::from_millis(ms);
-                    away.push((due, held.content.offset));
+                    away.push((due, held.content.offset()));
                     prop_assert_eq!(b.give_back(held, due), Outcome::Done);
                 },
                 Step::Wait(ms) => now += Duration::from_millis(ms),

@@ -26,9 +26,8 @@
 //! A partition is assigned only by a SyncGroup answer of the generation that was joined last, and leaves the member
 //! before it joins without it: so no two members of one generation hand it out.
 //!
-//! Order of calls: [`poll_ask`](Classic::poll_ask) until `None`; the answer to
-//! [`handle_answer`](Classic::handle_answer), one at a time; after each, [`poll_event`](Classic::poll_event) until
-//! `None`.
+//! Order of calls: after each input [`poll_ask`](Classic::poll_ask), which asks one thing at a time, and then
+//! [`poll_event`](Classic::poll_event) until `None`; the answer goes to [`handle_answer`](Classic::handle_answer).
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -127,6 +126,8 @@ pub(crate) struct Classic {
     beat_at: Instant,
     /// When the last question was asked that the coordinator took.
     alive: Option<Instant>,
+    /// When the last one was asked that it took while no rebalance had begun that this member has not joined.
+    quiet: Option<Instant>,
     pause: Pause,
 }
 
@@ -146,6 +147,7 @@ impl Classic {
             shapes: None,
             beat_at: now,
             alive: None,
+            quiet: None,
             pause: Pause::default(),
         }
     }
@@ -224,10 +226,12 @@ impl Classic {
         self.holdings.poll_event()
     }
 
-    /// Until when the coordinator keeps this member for certain: after it, others may own its partitions. `None`
-    /// without an assignment.
+    /// Until when the coordinator keeps this member for certain: for its session, and for as long as a rebalance waits for it
+    /// that may have begun after the last quiet answer. After it, others may own its partitions. `None` without an
+    /// assignment.
     pub(crate) fn lease(&self) -> Option<Instant> {
-        Some(self.alive? + self.settings.session_timeout)
+        let session = self.alive? + self.settings.session_timeout;
+        Some(self.quiet.map_or(session, |quiet| session.min(quiet + self.settings.rebalance_timeout)))
     }
 
     /// Who commits; `None` where nobody may.
@@ -278,9 +282,9 @@ impl Classic {
     /// The leader looks at the topics it has assigned: it calls for a rebalance where they have grown or gone.
     pub(crate) fn handle_shapes(&mut self, shapes: &BTreeMap<Topic, TopicShape>) {
         if let Some(known) = &self.shapes
-            && known.iter().any(|(topic, shape)| {
-                shapes.get(topic).map_or(0, |s| s.partitions) != shape.partitions
-            })
+            && known
+                .iter()
+                .any(|(topic, shape)| shapes.get(topic).map_or(0, |s| s.partitions) != shape.partitions)
         {
             self.rejoin = true;
         }
@@ -411,12 +415,14 @@ impl Classic {
         };
         self.pause.handle_success();
         self.alive = Some(asked.at);
+        self.quiet = Some(asked.at);
         self.beat_at = now + self.settings.heartbeat_interval;
         let mut assigned = assignment.partitions;
         assigned.sort();
         assigned.dedup();
         let owned = self.holdings.owned();
-        let revoked: Vec<Place> = owned.iter().filter(|p| assigned.binary_search(p).is_err()).cloned().collect();
+        let revoked: Vec<Place> =
+            owned.iter().filter(|p| assigned.binary_search(p).is_err()).cloned().collect();
         let added: Vec<Place> = assigned.iter().filter(|p| !owned.contains(*p)).cloned().collect();
         self.state = if revoked.is_empty() { State::Stable } else { State::Releasing };
         self.holdings.revoke(revoked);
@@ -429,6 +435,7 @@ impl Classic {
             None if code == 0 => {
                 self.pause.handle_success();
                 self.alive = Some(asked.at);
+                self.quiet = Some(asked.at);
             }
             Some(Code::RebalanceInProgress) => {
                 self.pause.handle_success();
@@ -471,6 +478,7 @@ impl Classic {
         self.holdings.lose();
         self.generation = -1;
         self.alive = None;
+        self.quiet = None;
         self.shapes = None;
         self.state = State::Unjoined;
         if forgotten {
@@ -495,7 +503,9 @@ impl Classic {
                  group.max.session.timeout.ms)",
                 self.settings.session_timeout
             ),
-            Some(Code::GroupMaxSizeReached) => format!("group {group} has as many members as it may (group.max.size)"),
+            Some(Code::GroupMaxSizeReached) => {
+                format!("group {group} has as many members as it may (group.max.size)")
+            }
             _ => format!("group {group}"),
         };
         self.state = State::Ended;
@@ -505,11 +515,8 @@ impl Classic {
     }
 
     fn protocols(&self) -> Vec<(&'static str, Bytes)> {
-        let owned: Vec<Place> = if self.is_cooperative() {
-            self.holdings.owned().iter().cloned().collect()
-        } else {
-            Vec::new()
-        };
+        let owned: Vec<Place> =
+            if self.is_cooperative() { self.holdings.owned().iter().cloned().collect() } else { Vec::new() };
         let (before, generation) = &self.before;
         let protocols = self.settings.assignors.iter().map(|assignor| {
             let subscription = Subscription {

@@ -101,13 +101,14 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             if leaving {
                 machine.handle_leave();
             }
+            // The ask first: to ask for a rebalance may be to let go of partitions.
+            let ask = machine.poll_ask(now.into_std());
             let mut events = Vec::new();
             while let Some(event) = machine.poll_event() {
                 events.push(event);
             }
             // In the order of the locks: machine, then book.
             pass_on(&shared, member, events, machine.lease(), now);
-            let ask = machine.poll_ask(now.into_std());
             (ask, machine.poll_timeout(now.into_std()), machine.standing())
         };
         if let Some(ask) = ask {
@@ -209,7 +210,8 @@ fn pass_on(
             }
             Event::Revoke(places) => {
                 book.release(&places, (now + member.settle_timeout).into_std());
-                notices.push(Rebalance::Revoking { partitions: places, settle_within: member.settle_timeout });
+                notices
+                    .push(Rebalance::Revoking { partitions: places, settle_within: member.settle_timeout });
             }
             Event::Lost(places) => {
                 book.lose(&places);
@@ -234,7 +236,11 @@ async fn let_go(shared: Arc<Shared>, places: Vec<Place>) -> Vec<Place> {
     }
     let unsettled = lock(&shared.book).finish(&places);
     if unsettled > 0 {
-        tracing::warn!(unsettled, ?places, "partitions go with unsettled deliveries, which come again to their next owner");
+        tracing::warn!(
+            unsettled,
+            ?places,
+            "partitions go with unsettled deliveries, which come again to their next owner"
+        );
     }
     shared.notices.tell(vec![Rebalance::Revoked { partitions: places.clone(), unsettled }]);
     shared.reader.wake();

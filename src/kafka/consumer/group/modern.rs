@@ -12,7 +12,7 @@
 //! | state | what came | then |
 //! |---|---|---|
 //! | any | answer with an assignment | it is the target: what is owned and not in it is revoked; once that is released the rest is assigned |
-//! | any | what is owned has changed | a heartbeat at once, that says it |
+//! | any | a target is reached | a heartbeat at once that says what is owned, also where nothing has changed |
 //! | Joining | UNRELEASED_INSTANCE_ID | tried again until the session of the one before must have ended (1.5 times the session timeout) |
 //! | any | FENCED_MEMBER_EPOCH, UNKNOWN_MEMBER_ID | all is lost; Joining, at once |
 //! | any | connection lost, coordinator moved or loading | again after a pause, with all facts; partitions stay |
@@ -125,6 +125,8 @@ pub(crate) struct Modern {
     interval: Duration,
     beat_at: Instant,
     alive: Option<Instant>,
+    /// When the last question was asked after whose answer the coordinator waited for nothing of this member.
+    quiet: Option<Instant>,
     pause: Pause,
     /// Since when a static member waits for the session of the one before to end.
     unreleased: Option<Instant>,
@@ -150,6 +152,7 @@ impl Modern {
             interval: Duration::from_secs(5),
             beat_at: now,
             alive: None,
+            quiet: None,
             pause: Pause::default(),
             unreleased: None,
         }
@@ -165,7 +168,8 @@ impl Modern {
             self.state = State::Ended;
             self.asked = Some(Asked { at: now, owned: None });
             let epoch = if self.settings.instance.is_some() { -2 } else { -1 };
-            let beat = Beat { member: self.member.clone(), epoch, full: false, topics: Vec::new(), owned: None };
+            let beat =
+                Beat { member: self.member.clone(), epoch, full: false, topics: Vec::new(), owned: None };
             return Some(Ask::Beat(beat));
         }
         if self.state == State::Ended || self.asked.is_some() || self.pause.until(now).is_some() {
@@ -173,7 +177,8 @@ impl Modern {
         }
         if self.nameless.is_some_and(|at| at <= now) {
             let target = self.target.iter().flatten();
-            let ids: BTreeSet<Uuid> = target.map(|id| id.0).filter(|id| !self.names.contains_key(id)).collect();
+            let ids: BTreeSet<Uuid> =
+                target.map(|id| id.0).filter(|id| !self.names.contains_key(id)).collect();
             self.nameless = None;
             if !ids.is_empty() {
                 self.asked = Some(Asked { at: now, owned: None });
@@ -187,7 +192,13 @@ impl Modern {
         // Whoever joins owns nothing.
         let owned = owned.map(|ids| if self.epoch == 0 { Vec::new() } else { ids });
         let topics = if self.full { self.topics.clone() } else { Vec::new() };
-        let beat = Beat { member: self.member.clone(), epoch: self.epoch, full: self.full, topics, owned: owned.clone() };
+        let beat = Beat {
+            member: self.member.clone(),
+            epoch: self.epoch,
+            full: self.full,
+            topics,
+            owned: owned.clone(),
+        };
         self.asked = Some(Asked { at: now, owned });
         self.beat_at = now + self.interval;
         Some(Ask::Beat(beat))
@@ -220,10 +231,12 @@ impl Modern {
         self.holdings.poll_event()
     }
 
-    /// Until when the coordinator keeps this member for certain, if its session timeout is the one that was set here: the
-    /// protocol does not tell.
+    /// Until when the coordinator keeps this member for certain: for its session, if its timeout is the one that was set
+    /// here (the protocol does not tell), and for as long as it waits for a target to be reached that it may have given
+    /// after the last quiet answer.
     pub(crate) fn lease(&self) -> Option<Instant> {
-        Some(self.alive? + self.settings.session_timeout)
+        let session = self.alive? + self.settings.session_timeout;
+        Some(self.quiet.map_or(session, |quiet| session.min(quiet + self.settings.rebalance_timeout)))
     }
 
     /// Who commits; `None` where nobody may.
@@ -339,8 +352,13 @@ impl Modern {
         self.epoch = beaten.epoch;
         self.state = State::Member;
         if let Some(target) = beaten.assignment {
+            // Each target is answered by what is owned once it is reached, also where that is the same as before: an
+            // answer before this one may have been lost, and the coordinator waits to hear that what it gave is not owned.
+            self.told = None;
             self.target = Some(target.into_iter().collect());
             self.reconcile(now);
+        } else if !self.holdings.is_releasing() && !self.is_news() {
+            self.quiet = Some(asked.at);
         }
     }
 
@@ -356,7 +374,8 @@ impl Modern {
                 }
             }
             Some(Code::UnreleasedInstanceId)
-                if now.duration_since(*self.unreleased.get_or_insert(now)) < self.settings.session_timeout * 3 / 2 =>
+                if now.duration_since(*self.unreleased.get_or_insert(now))
+                    < self.settings.session_timeout * 3 / 2 =>
             {
                 self.pause.handle_failure(now);
                 self.beat_at = now;
@@ -404,6 +423,7 @@ impl Modern {
         self.full = true;
         self.epoch = 0;
         self.alive = None;
+        self.quiet = None;
         self.state = State::Joining;
         self.beat_at = now;
     }

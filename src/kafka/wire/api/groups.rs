@@ -102,9 +102,11 @@ mod tests {
 
     #[test]
     fn consumer_group_heartbeat() {
-        let none = ConsumerGroupHeartbeatResponse::default().with_member_epoch(3).with_heartbeat_interval_ms(5000);
+        let none =
+            ConsumerGroupHeartbeatResponse::default().with_member_epoch(3).with_heartbeat_interval_ms(5000);
         every_version::<ConsumerGroupHeartbeatRequest>(&none);
-        let topic = TopicPartitions::default().with_topic_id(Uuid::from_u128(9)).with_partitions(vec![0, 1, 5]);
+        let topic =
+            TopicPartitions::default().with_topic_id(Uuid::from_u128(9)).with_partitions(vec![0, 1, 5]);
         let assignment = Assignment::default().with_topic_partitions(vec![topic.clone(), topic]);
         every_version::<ConsumerGroupHeartbeatRequest>(&none.with_assignment(Some(assignment)));
     }

@@ -224,10 +224,7 @@ async fn read_topic(scene: &Scene, topic: &Topic) -> Result<Vec<(Bytes, Bytes)>>
             return Err(Error::new(ErrorKind::Timeout, text));
         };
         let delivery = delivery?;
-        records.push((
-            delivery.key().cloned().unwrap_or_default(),
-            delivery.value().cloned().unwrap_or_default(),
-        ));
+        records.push((delivery.key_bytes().unwrap_or_default(), delivery.value_bytes().unwrap_or_default()));
         delivery.ack();
     }
     consumer.close(Duration::from_secs(5)).await?;

@@ -1,6 +1,6 @@
 //! A naive coordinator of the classic protocol.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
@@ -34,6 +34,8 @@ pub(super) struct Model {
     generation: i32,
     leader: String,
     members: BTreeMap<String, Known>,
+    /// Ids that were given out and have not joined yet.
+    given: BTreeSet<String>,
     ids: u64,
     out: Vec<(u64, Answer)>,
 }
@@ -46,6 +48,7 @@ impl Model {
             generation: 0,
             leader: String::new(),
             members: BTreeMap::new(),
+            given: BTreeSet::new(),
             ids: 0,
             out: Vec::new(),
         }
@@ -112,9 +115,12 @@ impl Model {
         if member.is_empty() {
             self.ids += 1;
             let id = format!("m{}", self.ids);
+            self.given.insert(id.clone());
             return self.say(token, Self::joined_code(79, id));
         }
-        // Ids that were given out just now need no list here: they end with m.
+        if !self.given.remove(member) && !self.members.contains_key(member) {
+            return self.say(token, Self::joined_code(25, String::new()));
+        }
         let known = self.members.entry(member.to_owned()).or_insert_with(|| Known {
             subscription: subscription.clone(),
             waits: None,

@@ -113,7 +113,11 @@ fn what_passes_by_itself_is_tried_again_after_a_pause_and_partitions_stay() {
         // While it joins.
         let mut bed = Bed::new(None, Assignor::CooperativeSticky);
         assert!(matches!(bed.next_ask(), Question::Join { .. }));
-        if code == 0 { bed.answer(lost()) } else { bed.joined(code, "", -1) }
+        if code == 0 {
+            bed.answer(lost())
+        } else {
+            bed.joined(code, "", -1)
+        }
         assert_eq!(bed.ask(), None, "not at once");
         bed.join(1);
         // While it waits for its assignment: it joins again.
@@ -245,7 +249,8 @@ fn a_leader_calls_for_a_rebalance_when_a_topic_has_grown() {
         members: vec![("m".to_owned(), None, subscription.encode())],
         ..Joined::default()
     }));
-    let shapes = |n| BTreeMap::from([(topic("t"), assignor::TopicShape { partitions: n, racks: Vec::new() })]);
+    let shapes =
+        |n| BTreeMap::from([(topic("t"), assignor::TopicShape { partitions: n, racks: Vec::new() })]);
     assert_eq!(bed.next_ask(), Question::Shapes(vec![topic("t")]));
     bed.answer(Classic::Shapes(shapes(2)));
     let Some(Question::Sync { assignments, .. }) = bed.ask() else { panic!("it syncs") };

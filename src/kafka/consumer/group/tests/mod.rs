@@ -59,7 +59,7 @@ fn run<C: Coordinator>(coordinator: C, steps: Vec<Step>) -> Result<(), TestCaseE
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
     fn eager_members_never_share_a_partition_and_always_settle(steps in steps()) {

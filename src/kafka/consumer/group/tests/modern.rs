@@ -18,6 +18,8 @@ struct Known {
     /// What it was told last.
     told: BTreeSet<Id>,
     seen: Option<Instant>,
+    /// Since when it has more than it should.
+    owes: Option<Instant>,
 }
 
 /// One group.
@@ -72,6 +74,8 @@ impl Model {
         known.held.extend(given.iter().copied());
         let news = beat.full || known.told != given;
         known.told.clone_from(&given);
+        let owes = !known.held.is_subset(&given);
+        known.owes = owes.then(|| known.owes.unwrap_or(now));
         let assignment = news.then(|| given.into_iter().collect());
         Beaten { code: 0, epoch, interval: SECOND, assignment, ..Beaten::default() }
     }
@@ -97,6 +101,7 @@ impl Coordinator for Model {
     fn handle_time(&mut self, now: Instant) {
         let before = self.members.len();
         self.members.retain(|_, k| k.seen.is_none_or(|seen| now < seen + 10 * SECOND));
+        self.members.retain(|_, k| k.owes.is_none_or(|since| now < since + 20 * SECOND));
         self.epoch += i32::from(self.members.len() < before);
     }
 

@@ -149,6 +149,7 @@ impl<C: Coordinator> World<C> {
                 actor.parts.clear();
                 actor.machine.handle_leave();
             }
+            let ask = actor.machine.poll_ask(now);
             while let Some(event) = actor.machine.poll_event() {
                 match event {
                     Event::Assigned(places) => {
@@ -170,7 +171,7 @@ impl<C: Coordinator> World<C> {
                     Event::Failed(e) => panic!("nothing here is final: {e}"),
                 }
             }
-            let Some(ask) = actor.machine.poll_ask(now) else {
+            let Some(ask) = ask else {
                 if actor.machine.standing() == Standing::Ended {
                     self.actors[m] = None;
                 }
@@ -211,7 +212,9 @@ impl<C: Coordinator> World<C> {
         let mut owners: BTreeMap<&Place, usize> = BTreeMap::new();
         for (m, place) in self.handed_out() {
             if let Some(other) = owners.insert(place, m) {
-                return Err(TestCaseError::fail(format!("{place:?} is handed out by members {other} and {m}")));
+                return Err(TestCaseError::fail(format!(
+                    "{place:?} is handed out by members {other} and {m}"
+                )));
             }
         }
         Ok(())
