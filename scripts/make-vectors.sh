@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Makes tests/data/batches anew: what the Java client, librdkafka and franz-go write, as a real broker stored it; and
-# tests/data/partitions: how the Java client and librdkafka hash keys.
+# tests/data/partitions: how the Java client and librdkafka hash keys; and tests/data/assignors: how the Java client
+# spreads partitions over the members of groups.
 #
 #   scripts/with-brokers.sh scripts/make-vectors.sh
 #
@@ -48,4 +49,6 @@ vector franz-go-transactions -- franz transact snappy
 mkdir -p tests/data/partitions
 java -cp "$libs/*" "$gen/Keys.java" "$work/keys"
 "$work/venv/bin/python" "$gen/keys.py" "$work/keys" tests/data/partitions/keys.bin
-du -sh "$out" tests/data/partitions
+mkdir -p tests/data/assignors
+java -cp "$libs/*" "$gen/Assignors.java" tests/data/assignors/rounds.bin 2>"$work/log" || { cat "$work/log" >&2; exit 1; }
+du -sh "$out" tests/data/partitions tests/data/assignors

@@ -18,8 +18,8 @@
 //! - Claims to the same partition are weighed by the generations that the assignor goes by. Java weighs the earlier
 //!   claimant by a field that members of older versions do not have.
 //! - A partition does not go back to a former owner that does not read its topic any more.
-//! - While partitions move between members with unequal subscriptions, each move makes it more even. Java's may not, where
-//!   one partition moves in another's place.
+//! - Members with unequal subscriptions: partitions go back and forth at most as often as there are partitions. Of Java it
+//!   is not known that it always comes to an end.
 //!
 //! Topics that are not known are passed over.
 

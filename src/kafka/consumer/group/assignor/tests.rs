@@ -1,3 +1,5 @@
+mod vectors;
+
 use crate::Partition;
 
 use super::*;

@@ -50,7 +50,7 @@ pub(super) fn user_data(owned: &[Place], generation: i32) -> Bytes {
 }
 
 /// What a member says it had, and in which generation, where it tells one. What makes no sense counts as nothing.
-fn told(member: &Member, assignor: Assignor) -> (Vec<Place>, Option<i32>) {
+pub(super) fn told(member: &Member, assignor: Assignor) -> (Vec<Place>, Option<i32>) {
     let subscription = &member.subscription;
     let user_data = subscription.user_data.clone().filter(|bytes| !bytes.is_empty());
     if assignor.is_cooperative() {

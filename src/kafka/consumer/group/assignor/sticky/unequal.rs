@@ -21,6 +21,8 @@ struct Balance<'a> {
     /// Who had a partition in an older generation.
     before: HashMap<usize, (usize, i32)>,
     movements: Movements,
+    /// How many partitions may still go back although that makes it less even.
+    back: usize,
     /// Whether it is as even as can be, where that was looked at since the last change.
     even: Option<bool>,
 }
@@ -35,6 +37,7 @@ pub(super) fn assign(layout: &Layout<'_>, racks: Option<&Racks>, claims: &Claims
         sorted: (0..members).map(|member| (0, member)).collect(),
         before: find_before(layout, claims),
         movements: Movements::default(),
+        back: layout.total(),
         even: None,
     };
     // Something must go, because of subscriptions or racks.
@@ -224,9 +227,14 @@ impl Balance<'_> {
     /// Moves a partition, or another one of its topic that does as well.
     fn shift(&mut self, p: usize, owner: usize, to: usize) {
         let other = self.movements.choose(self.layout, p, owner, to);
-        // Each move makes it more even: so there is an end of them.
         let (p, from) = match self.owners[other] {
             Some(from) if self.sizes[from] > self.sizes[to] + 1 => (other, from),
+            // That the other goes back makes it less even. All other moves make it more even, so there is an end of them;
+            // of these, nothing but a count makes sure.
+            Some(from) if self.back > 0 => {
+                self.back -= 1;
+                (other, from)
+            }
             _ => (p, owner),
         };
         self.movements.record(self.layout, p, from, to);
