@@ -1,3 +1,4 @@
+mod properties;
 mod vectors;
 
 use crate::Partition;
