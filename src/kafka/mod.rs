@@ -55,8 +55,8 @@ pub use admin::{
 };
 pub use client::{Client, ClientBuilder, PartitionInfo, TopicInfo};
 pub use consumer::{
-    Assignor, Batch, BatchRecords, Batches, ByHand, Consumer, ConsumerBuilder, Delivery, Group,
-    GroupProtocol, Isolation, PartitionPosition, Rebalance, Rebalances, Reset, StartAt,
+    Ailment, Assignor, Batch, BatchRecords, Batches, ByHand, Complaint, Consumer, ConsumerBuilder, Delivery,
+    Group, GroupProtocol, Health, Isolation, PartitionPosition, Rebalance, Rebalances, Reset, StartAt,
 };
 pub use lag::{LagAlert, LagBuilder, LagPass, LagState, LagWatch, PartitionLag};
 pub use offsets::At;

@@ -10,6 +10,7 @@
 
 mod bed;
 mod faults;
+mod health;
 #[path = "../common/member.rs"]
 mod member;
 mod revoking;

@@ -28,6 +28,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use super::health::Ailment;
 use super::{Isolation, PartitionPosition};
 use crate::codec::record_batch::{BatchView, Records, SharedRecord};
 use crate::delivery::{Commit, Outcome};
@@ -546,12 +547,14 @@ impl Book {
             return (Vec::new(), leaderless);
         }
         for (index, part) in self.parts.iter_mut().enumerate() {
+            part.look(false, now);
             let resting = part.not_before.is_some_and(|at| at > now);
             let idle = part.in_flight || part.paused || resting || part.buffered >= PARTITION_BYTES;
             if part.state != State::Fetching || idle {
                 continue;
             }
             let Some((leads, leader_epoch)) = leader(&part.topic, part.partition) else {
+                part.look(true, now);
                 if !leaderless.contains(&part.topic) {
                     leaderless.push(part.topic.clone());
                 }
@@ -755,6 +758,11 @@ impl Book {
 
     fn assigned(&self) -> impl Iterator<Item = &Part> {
         self.parts.iter().filter(|p| p.state != State::Gone)
+    }
+
+    /// What is wrong with the partitions, and since when where that is known.
+    pub(crate) fn ailments(&self) -> Vec<(Ailment, Option<Instant>)> {
+        self.assigned().flat_map(Part::ailments).collect()
     }
 
     pub(crate) fn unsettled(&self) -> usize {

@@ -297,6 +297,7 @@ impl ConsumerBuilder<Group> {
             machine: Mutex::default(),
             work: Notify::new(),
             leaving: false.into(),
+            standing: Mutex::new((group::Standing::Out, super::now())),
         };
         let book = Book::open(self.settings());
         let shared = self.share(book, Some(aim.name), Some(member));

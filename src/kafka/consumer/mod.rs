@@ -37,6 +37,7 @@ pub use builder::{ByHand, ConsumerBuilder, Group};
 pub use delivery::Delivery;
 pub(crate) use group::Identity;
 pub use group::{Assignor, GroupProtocol};
+pub use health::{Ailment, Complaint, Health};
 pub use notice::{Rebalance, Rebalances};
 
 use self::book::{Book, Next, Opened};
@@ -386,6 +387,34 @@ impl Consumer {
     /// one those from then on. A consumer whose partitions are assigned by hand has none.
     pub fn rebalances(&mut self) -> Rebalances {
         self.rebalances.take().unwrap_or_else(|| self.shared.notices.listen())
+    }
+
+    /// What is wrong with this consumer, and since when: no place in the group, a coordinator or a leader that does not
+    /// answer, a partition that stopped, a partition with records on which nothing moves. It looks at what is known, and
+    /// asks no broker; what it knows is as old as the last fetch, half a second on a quiet topic.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let now = now();
+        let mut complaints = Vec::new();
+        let mut add = |ailment, since: Instant| {
+            complaints.push(Complaint { ailment, lasting: now.saturating_duration_since(since) });
+        };
+        if let Some(member) = &self.shared.member {
+            let (standing, since) = *lock(&member.standing);
+            match standing {
+                group::Standing::Ended => add(Ailment::Ended, since),
+                group::Standing::Out => add(Ailment::NotInGroup, since),
+                group::Standing::Changing | group::Standing::In => {}
+            }
+        }
+        if let Some((since, e)) = self.shared.trouble.get() {
+            add(Ailment::Coordinator(e), since);
+        }
+        for (ailment, since) in lock(&self.shared.book).ailments() {
+            add(ailment, since.map_or(now, Instant::from_std));
+        }
+        complaints.sort_by_key(|c| std::cmp::Reverse(c.lasting));
+        Health { complaints }
     }
 
     /// How far every partition was read, by topic and partition.

@@ -16,6 +16,7 @@ use crate::codec::compression::Compression;
 use crate::codec::record_batch::{BatchList, BatchView, Cursor, Records, SharedRecord};
 use crate::delivery::{AckTracker, Assignment, Limits, Received};
 use crate::kafka::consumer::Isolation;
+use crate::kafka::consumer::health::Ailment;
 use crate::kafka::consumer::isolation::Aborted;
 use crate::kafka::offsets::Place;
 use crate::{Error, ErrorKind, LeaderEpoch, NodeId, Offset, Partition, Result, Topic};
@@ -78,6 +79,12 @@ pub(super) struct Part {
     pub(super) end: Option<Offset>,
     pub(super) not_before: Option<Instant>,
     failures: u32,
+    /// Since when it cannot be fetched.
+    failing: Option<Instant>,
+    /// The watermark as it was, and since when; `None` where nothing waits.
+    still: Option<(Offset, Instant)>,
+    /// Since when it has been seen stopped.
+    halted: Option<Instant>,
     corrupt: u32,
     pub(super) max_bytes: usize,
 }
@@ -135,6 +142,9 @@ impl Part {
             end: None,
             not_before: None,
             failures: 0,
+            failing: None,
+            still: None,
+            halted: None,
             corrupt: 0,
             max_bytes: PARTITION_BYTES,
         }
@@ -153,6 +163,8 @@ impl Part {
         self.end = None;
         self.not_before = None;
         self.failures = 0;
+        self.failing = None;
+        self.still = None;
         self.corrupt = 0;
         self.max_bytes = PARTITION_BYTES;
         self.replica = None;
@@ -210,7 +222,41 @@ impl Part {
 
     pub(super) fn handle_nothing(&mut self) {
         self.failures = 0;
+        self.failing = None;
         self.not_before = None;
+    }
+
+    /// Takes note of whether the watermark moves while there is something to settle, or a leader is missing.
+    pub(super) fn look(&mut self, leaderless: bool, now: Instant) {
+        if leaderless {
+            self.failing.get_or_insert(now);
+        }
+        self.halted = (self.state == State::Stopped).then(|| self.halted.unwrap_or(now));
+        let at = self.tracker.watermark();
+        let waits = self.state == State::Fetching && !self.paused && self.end.is_some_and(|end| at < end);
+        self.still = match self.still {
+            _ if !waits => None,
+            Some((before, since)) if before == at => Some((at, since)),
+            _ => Some((at, now)),
+        };
+    }
+
+    /// What is wrong with it, and since when.
+    pub(super) fn ailments(&self) -> impl Iterator<Item = (Ailment, Option<Instant>)> {
+        let place = || (self.topic.clone(), self.partition);
+        let failing = self.failing.map(|since| {
+            let (topic, partition) = place();
+            (Ailment::Unreachable(topic, partition), Some(since))
+        });
+        let still = self.still.map(|(at, since)| {
+            let (topic, partition) = place();
+            (Ailment::NoProgress(topic, partition, at), Some(since))
+        });
+        let stopped = (self.state == State::Stopped).then(|| {
+            let (topic, partition) = place();
+            (Ailment::Stopped(topic, partition), self.halted)
+        });
+        failing.into_iter().chain(still).chain(stopped)
     }
 
     /// Goes on from another offset. Returns how many unsettled ones are of no concern any more.
@@ -420,6 +466,7 @@ impl Part {
     pub(super) fn rest(&mut self, now: Instant) {
         let pause = RETRY_MIN.saturating_mul(1 << self.failures.min(10)).min(RETRY_MAX);
         self.failures = self.failures.saturating_add(1);
+        self.failing.get_or_insert(now);
         self.not_before = Some(now + pause);
     }
 

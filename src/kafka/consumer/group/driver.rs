@@ -51,6 +51,8 @@ pub(crate) struct Member {
     /// Wakes the driver.
     pub(crate) work: Notify,
     pub(crate) leaving: AtomicBool,
+    /// How it stands with the group, and since when.
+    pub(crate) standing: Mutex<(Standing, Instant)>,
 }
 
 impl Member {
@@ -58,8 +60,11 @@ impl Member {
         lock(&self.machine).as_ref().and_then(Membership::identity)
     }
 
-    pub(crate) fn standing(&self) -> Standing {
-        lock(&self.machine).as_ref().map_or(Standing::Out, Membership::standing)
+    fn note_standing(&self, standing: Standing, now: Instant) {
+        let mut known = lock(&self.standing);
+        if known.0 != standing {
+            *known = (standing, now);
+        }
     }
 
     /// A commit was refused for what this member is.
@@ -86,7 +91,10 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     };
     match chosen {
         Ok(machine) => *lock(&member.machine) = Some(machine),
-        Err(e) => return fail(&shared, e),
+        Err(e) => {
+            member.note_standing(Standing::Ended, Instant::now());
+            return fail(&shared, e);
+        }
     }
     let mut call: Option<Call> = None;
     let mut release: Option<Release> = None;
@@ -111,6 +119,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             pass_on(&shared, member, events, machine.lease(), now);
             (ask, machine.poll_timeout(now.into_std()), machine.standing())
         };
+        member.note_standing(standing, now);
         if let Some(ask) = ask {
             let limits = Limits { last: leaving, ..Limits::of(&shared, member) };
             call = Some(Box::pin(answer(Arc::clone(&shared), Arc::clone(&lane), ask, limits)));
