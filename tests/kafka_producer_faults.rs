@@ -104,7 +104,7 @@ async fn compare(client: &Client, topic: &Topic, placed: &[(Partition, i64)]) ->
         let value = std::str::from_utf8(d.value().unwrap()).unwrap();
         let n: u32 = value.split(' ').next().unwrap().parse().unwrap();
         assert_eq!(value, format!("{n} {n:080}"));
-        assert_eq!(d.key().map(|k| &k[..]), Some(key(n).as_bytes()), "record {n}");
+        assert_eq!(d.key(), Some(key(n).as_bytes()), "record {n}");
         assert!(!std::mem::replace(&mut found[n as usize], true), "record {n} is there twice");
         let (partition, offset) = placed[n as usize];
         assert_eq!(d.partition(), partition, "record {n}");

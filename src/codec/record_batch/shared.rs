@@ -145,9 +145,8 @@ mod tests {
         let span = records.as_bytes().as_ptr_range();
         drop((records, batch));
         let said: Vec<_> = shared.iter().map(|r| (r.timestamp().0, r.key(), r.value())).collect();
-        let expected: [(i64, Option<&[u8]>, Option<&[u8]>); 3] =
-            [(5, Some(b"key"), Some(b"value")), (6, None, Some(b"")), (7, Some(b""), None)];
-        assert_eq!(said, expected);
+        let some = |bytes: &'static str| Some(bytes.as_bytes());
+        assert_eq!(said, [(5, some("key"), some("value")), (6, None, some("")), (7, some(""), None)]);
         let names: Vec<_> = shared[0].headers().map(|(n, v)| (n.into_owned(), v)).collect();
         let expected: [(&str, Option<&[u8]>); 3] = headers;
         assert_eq!(names, expected.map(|(n, v)| (n.to_owned(), v)));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use muslin::Topic;
-use muslin::kafka::{Consumer, Reset};
+use muslin::kafka::{Consumer, Rebalance, Reset};
 
 use super::Run;
 use super::cost::Meter;
@@ -14,6 +14,8 @@ use crate::output::{Progress, Tally};
 
 /// How long the consumer may take to commit and leave.
 const CLOSE: Duration = Duration::from_secs(10);
+/// How long the group may take to assign partitions; after that, reading tells what is wrong.
+const ASSIGNED: Duration = Duration::from_secs(60);
 
 /// Read a topic from its beginning, as the one member of a group
 #[derive(Debug, clap::Args)]
@@ -23,8 +25,8 @@ Examples:
 
 A new group unless -g names one, its offsets committed every 5 s (-X auto.commit.interval.ms sets another). By batches, each
 acknowledged as a whole; --per-record takes single deliveries and acknowledges each. Key and value of every record are looked
-at. The clock starts with the first record. The last line is as `bench produce` prints it; --size and --codec are told there
-and change nothing.")]
+at. The clock starts when the group has assigned the partitions. The last line is as `bench produce` prints it; --size and --codec are told there
+and change nothing; \"check\" is the bytes of all keys and values.")]
 pub(crate) struct ConsumeArgs {
     /// The topic
     #[arg(short, long, value_name = "TOPIC")]
@@ -55,13 +57,27 @@ pub(crate) async fn consume(context: Context, args: ConsumeArgs) -> Outcome {
     let builder = context.settings.consumer(builder).map_err(Failure::usage)?;
     let mut consumer = builder.build().await.map_err(Failure::setup)?;
     let mut tally = Tally::new(context.console);
-    let mut reading = Reading { context: &context, count: args.count, read: 0, meter: None };
-    let read = if args.per_record {
+    let mut rebalances = consumer.rebalances();
+    let assigned = async {
+        while let Some(notice) = rebalances.next().await {
+            if matches!(notice, Rebalance::Assigned(_)) {
+                break;
+            }
+        }
+        Ok(())
+    };
+    // A membership that is refused assigns nothing; the reading below tells why.
+    let assigned = tokio::time::timeout(ASSIGNED, context.stop.unless(assigned)).await;
+    let meter = Meter::start();
+    let mut reading = Reading { context: &context, count: args.count, read: 0, bytes: 0 };
+    let read = if !matches!(assigned, Ok(Some(_))) {
+        Ok(())
+    } else if args.per_record {
         reading.by_record(&mut consumer).await
     } else {
         reading.by_batch(&mut consumer).await
     };
-    let cost = reading.meter.unwrap_or_else(Meter::start).stop();
+    let cost = meter.stop();
     tally.sent = reading.read;
     if let Err(e) = read {
         tally.failure("reading", &e);
@@ -69,56 +85,55 @@ pub(crate) async fn consume(context: Context, args: ConsumeArgs) -> Outcome {
     let _ = consumer.close(CLOSE).await;
     let _ = client.close().await;
     let op = if args.per_record { "consume-per-record" } else { "consume" };
-    Run { op, codec: &args.codec, size: args.size }.tell(&context, &tally, cost, None);
+    let run = Run { op, codec: &args.codec, size: args.size, check: Some(reading.bytes) };
+    run.tell(&context, &tally, cost, None);
     Ok(if context.stop.is_asked() { Ended::Interrupted } else { tally.ended() })
+}
+
+fn size(field: Option<&[u8]>) -> u64 {
+    field.map_or(0, <[u8]>::len) as u64
 }
 
 struct Reading<'a> {
     context: &'a Context,
     count: u64,
     read: u64,
-    /// Started by the first record.
-    meter: Option<Meter>,
+    /// Of keys and values.
+    bytes: u64,
 }
 
 impl Reading<'_> {
     async fn by_batch(&mut self, consumer: &mut Consumer) -> muslin::Result<()> {
         let mut progress = Progress::start(self.context.console);
         let mut batches = consumer.batches();
-        let mut bytes = 0;
         while self.read < self.count {
             let Some(next) = self.context.stop.unless(batches.next()).await else { break };
             let Some(batch) = next else { break };
             let batch = batch?;
-            self.meter.get_or_insert_with(Meter::start);
             for record in &batch {
                 let record = record?;
-                bytes += record.key().map_or(0, <[u8]>::len) + record.value().map_or(0, <[u8]>::len);
+                self.bytes += size(record.key()) + size(record.value());
                 self.read += 1;
             }
             batch.ack();
             progress.tick(|| format!("read {} of {}", self.read, self.count));
         }
-        tracing::debug!(bytes, "of keys and values");
         Ok(())
     }
 
     async fn by_record(&mut self, consumer: &mut Consumer) -> muslin::Result<()> {
         let mut progress = Progress::start(self.context.console);
-        let mut bytes = 0;
         while self.read < self.count {
             let Some(next) = self.context.stop.unless(consumer.next()).await else { break };
             let Some(delivery) = next else { break };
             let delivery = delivery?;
-            self.meter.get_or_insert_with(Meter::start);
-            bytes += delivery.key().map_or(0, |k| k.len()) + delivery.value().map_or(0, |v| v.len());
+            self.bytes += size(delivery.key()) + size(delivery.value());
             self.read += 1;
             delivery.ack();
             if self.read.is_multiple_of(1024) {
                 progress.tick(|| format!("read {} of {}", self.read, self.count));
             }
         }
-        tracing::debug!(bytes, "of keys and values");
         Ok(())
     }
 }

@@ -129,7 +129,7 @@ impl Bench {
     async fn end(self, op: &'static str, tally: &Tally, cost: Cost, waits: Option<Waits>) -> Outcome {
         let _ = self.producer.close(CLOSE).await;
         let _ = self.client.close().await;
-        let run = Run { op, codec: &self.codec, size: self.size };
+        let run = Run { op, codec: &self.codec, size: self.size, check: None };
         run.tell(&self.context, tally, cost, waits);
         Ok(if self.context.stop.is_asked() { Ended::Interrupted } else { tally.ended() })
     }

@@ -42,6 +42,9 @@ struct Report<'a> {
     max_rss_kb: Option<u64>,
     msgs_per_s: f64,
     cpu_us_per_msg: Option<f64>,
+    /// Bytes of all keys and values that were read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    check: Option<u64>,
     #[serde(flatten)]
     waits: Option<Waits>,
     failed: u64,
@@ -75,6 +78,7 @@ struct Run<'a> {
     op: &'static str,
     codec: &'a str,
     size: usize,
+    check: Option<u64>,
 }
 
 impl Run<'_> {
@@ -98,6 +102,7 @@ impl Run<'_> {
             cpu_us_per_msg: cpu_us.map(rounded),
             failed: tally.failed,
             ambiguous: tally.ambiguous,
+            check: self.check,
             waits,
         };
         let mut text = format!("{sent} records of {} bytes in {wall_s:.3} s: {per_s:.0} a second", self.size);
