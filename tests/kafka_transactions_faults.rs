@@ -372,7 +372,7 @@ async fn read_by_muslin(client: &Client, topic: &Topic, mut check: Check<'_>) ->
         let next = tokio::time::timeout(PATIENCE, consumer.next()).await;
         let d =
             next.unwrap_or_else(|_| panic!("only {} records are read", check.seen.len())).unwrap().unwrap();
-        let (key, value) = (d.key().map(|k| text(k)), text(d.value().unwrap()));
+        let (key, value) = (d.key().map(text), text(d.value().unwrap()));
         check.see(d.partition(), d.offset().get(), key.as_deref(), &value);
         d.ack();
     }

@@ -64,7 +64,7 @@ pub(crate) async fn consume(context: Context, args: ConsumeArgs) -> Outcome {
                 break;
             }
         }
-        Ok(())
+        Ok::<(), muslin::Error>(())
     };
     // A membership that is refused assigns nothing; the reading below tells why.
     let assigned = tokio::time::timeout(ASSIGNED, context.stop.unless(assigned)).await;
