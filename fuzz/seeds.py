@@ -151,6 +151,34 @@ for target in ("round_trip", "kafka_protocol", "ack_tracker"):
     seed(target, bytes(400))
     seed(target, bytes(range(256)) * 2)
 
+# Members of a group: how many bytes each has, then a subscription of versions 0 to 4; and an assignment alone.
+def text(value):
+    return struct.pack(">h", len(value)) + value
+
+
+def places(*topics):
+    return struct.pack(">i", len(topics)) + b"".join(
+        text(name) + struct.pack(f">i{len(p)}i", len(p), *p) for name, *p in topics
+    )
+
+
+def subscription(version, topics, user_data, owned, generation, rack):
+    out = struct.pack(">hi", version, len(topics)) + b"".join(map(text, topics))
+    out += struct.pack(">i", -1) if user_data is None else struct.pack(">i", len(user_data)) + user_data
+    out += owned * (version >= 1) + struct.pack(">i", generation) * (version >= 2)
+    return out + text(rack) * (version >= 3) + b"more" * (version >= 4)
+
+
+had = places((b"t", 0, 1, 2), (b"topic", 0))
+for assignor in range(4):
+    members = [subscription(v, [b"t", b"topic"], None, had, v - 1, b"rack-1") for v in range(5)]
+    members += [subscription(3, [b"t"], had + struct.pack(">i", 4), places(), 4, b"rack-0")]
+    members += [subscription(3, [b"topic"], struct.pack(">i", 2), places((b"topic", 1, 2)), -1, b"")]
+    for some in (members, members[3:4], members[5:6] * 2, members[6:]):
+        seed("group_protocol", bytes([assignor]) + b"".join(bytes([len(m)]) + m for m in some))
+assignment = struct.pack(">h", 3) + had + struct.pack(">i", -1)
+seed("group_protocol", bytes([0, len(assignment)]) + assignment)
+
 # Clients of the embedded RabbitMQ: a handshake, then declares, a consumer, publishes and acknowledgements on two connections.
 def call(client, class_id, method, arguments, kind=3):
     payload = struct.pack(">HH", class_id, method) + arguments

@@ -36,6 +36,9 @@ pub use batch::{Batch, BatchRecords, Batches};
 pub use builder::{ByHand, ConsumerBuilder, Group};
 pub use delivery::Delivery;
 pub(crate) use group::Identity;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use group::fuzzing;
 pub use group::{Assignor, GroupProtocol};
 pub use health::{Ailment, Complaint, Health};
 pub use notice::{Rebalance, Rebalances};

@@ -11,6 +11,9 @@
 mod assignor;
 mod classic;
 pub(crate) mod driver;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod member;
 mod modern;
 pub(crate) mod protocol;
