@@ -179,6 +179,14 @@ impl Racks {
         self.has_rack(member) && !self.is_near(member, partition)
     }
 
+    /// How many partitions are with a member in one of their racks.
+    pub(super) fn count_near(&self, assigned: &Assigned) -> usize {
+        let of = |(member, partitions): (usize, &Vec<usize>)| {
+            partitions.iter().filter(|p| self.is_near(member, **p)).count()
+        };
+        assigned.iter().enumerate().map(of).sum()
+    }
+
     /// How many members are in a partition's racks.
     pub(super) fn near_count(&self) -> Vec<usize> {
         let mut by_rack: HashMap<usize, usize> = HashMap::new();

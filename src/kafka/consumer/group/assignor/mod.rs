@@ -18,6 +18,8 @@
 //! - Claims to the same partition are weighed by the generations that the assignor goes by. Java weighs the earlier
 //!   claimant by a field that members of older versions do not have.
 //! - A partition does not go back to a former owner that does not read its topic any more.
+//! - `cooperative-sticky` takes a partition from an owner that is not in its racks only where all partitions have owners, and
+//!   only if more of them get near a member by it. Java takes all of those in every round, and some groups never rest.
 //! - Members with unequal subscriptions: partitions go back and forth at most as often as there are partitions. Of Java it
 //!   is not known that it always comes to an end.
 //!

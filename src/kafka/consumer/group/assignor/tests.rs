@@ -74,3 +74,30 @@ fn what_moves_from_a_living_owner_is_withheld_for_one_round() {
     assert_eq!(assigned["a"], places(&[("t", 0), ("t", 1)]));
     assert_eq!(assigned["b"], places(&[("t", 2), ("t", 3)]));
 }
+
+#[test]
+fn partitions_go_to_members_in_their_racks() {
+    let racks = ["r0", "r1", "r1", "r0", "r0", "r1"].map(|rack| vec![rack.to_owned()]).to_vec();
+    let topics = BTreeMap::from([(topic("t"), TopicShape { partitions: 6, racks })]);
+    let members = ["r0", "r1"].map(|rack| {
+        let mut member = member(&format!("in-{rack}"), &["t"]);
+        member.subscription.rack = Some(rack.to_owned());
+        member
+    });
+    for assignor in [Assignor::Range, Assignor::Sticky, Assignor::CooperativeSticky] {
+        let assigned = assignor.assign(&members, &topics);
+        assert_eq!(assigned["in-r0"], places(&[("t", 0), ("t", 3), ("t", 4)]), "{assignor:?}");
+        assert_eq!(assigned["in-r1"], places(&[("t", 1), ("t", 2), ("t", 5)]), "{assignor:?}");
+    }
+    // They move for it, and stay where nobody is nearer.
+    let mut members = members.to_vec();
+    members[0].subscription.owned = places(&[("t", 0), ("t", 1), ("t", 3)]);
+    members[0].subscription.generation = Some(1);
+    members[1].subscription.owned = places(&[("t", 2), ("t", 4), ("t", 5)]);
+    members[1].subscription.generation = Some(1);
+    let assigned = Assignor::CooperativeSticky.assign(&members, &topics);
+    assert_eq!(assigned["in-r0"], places(&[("t", 0), ("t", 3)]));
+    members[1].subscription.rack = Some("r0".to_owned());
+    let assigned = Assignor::CooperativeSticky.assign(&members, &topics);
+    assert_eq!(assigned["in-r0"], members[0].subscription.owned);
+}

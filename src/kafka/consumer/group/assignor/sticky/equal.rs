@@ -2,12 +2,13 @@
 
 use std::collections::HashSet;
 
-use super::Claims;
+use super::{Claims, Far};
 use crate::kafka::consumer::group::assignor::layout::{Assigned, Layout, Racks};
 
 /// The members that may get more.
 #[derive(Debug)]
 struct Filling<'a> {
+    /// Where owners may lose what is not in their racks.
     racks: Option<&'a Racks>,
     disputed: &'a HashSet<usize>,
     /// Every member gets this many,
@@ -32,6 +33,7 @@ struct Filling<'a> {
 pub(super) fn assign(
     layout: &Layout<'_>,
     racks: Option<&Racks>,
+    far: Far,
     claims: &Claims,
 ) -> (Assigned, HashSet<usize>) {
     let (total, members) = (layout.total(), layout.members.len());
@@ -39,7 +41,7 @@ pub(super) fn assign(
         return (Vec::new(), HashSet::new());
     }
     let mut filling = Filling {
-        racks,
+        racks: racks.filter(|_| far == Far::Moves),
         disputed: &claims.disputed,
         least: total / members,
         most: total.div_ceil(members),

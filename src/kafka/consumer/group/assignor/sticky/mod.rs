@@ -22,16 +22,36 @@ use crate::kafka::offsets::Place;
 /// No generation: that of a member that never had one.
 const NONE: i32 = -1;
 
+/// What becomes of a partition whose owner is not in its racks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Far {
+    /// It may go to a member that is nearer.
+    Moves,
+    /// Its owner may keep it.
+    Stays,
+}
+
 pub(super) fn assign(layout: &Layout<'_>, assignor: Assignor) -> Assigned {
     let claims = Claims::new(layout, assignor);
     let everybody: Vec<usize> = (0..layout.members.len()).collect();
     let racks = Racks::new(layout).filter(|racks| racks.matter(&everybody, 0..layout.total()));
-    let (mut assigned, moving) = if are_equal(layout) {
-        equal::assign(layout, racks.as_ref(), &claims)
-    } else {
-        let assigned = unequal::assign(layout, racks.as_ref(), &claims);
-        let moving = find_moving(layout, &assigned);
-        (assigned, moving)
+    let assign = |far| {
+        if are_equal(layout) {
+            equal::assign(layout, racks.as_ref(), far, &claims)
+        } else {
+            let assigned = unequal::assign(layout, racks.as_ref(), far, &claims);
+            let moving = find_moving(layout, &assigned);
+            (assigned, moving)
+        }
+    };
+    let (mut assigned, moving) = match &racks {
+        // A partition without an owner may be one withheld for its rack in the round before: that must come to an end.
+        Some(_) if assignor.is_cooperative() && claims.held() < layout.total() => assign(Far::Stays),
+        Some(racks) if assignor.is_cooperative() => {
+            let (moved, kept) = (assign(Far::Moves), assign(Far::Stays));
+            if racks.count_near(&moved.0) > racks.count_near(&kept.0) { moved } else { kept }
+        }
+        _ => assign(Far::Moves),
     };
     if assignor.is_cooperative() {
         for partitions in &mut assigned {
@@ -133,6 +153,11 @@ impl Claims {
         }
         let newest = told.iter().map(|(_, generation)| generation.unwrap_or(NONE)).fold(NONE, i32::max);
         Self { owned, disputed, told, newest }
+    }
+
+    /// How many partitions have an owner.
+    fn held(&self) -> usize {
+        self.owned.iter().map(Vec::len).sum()
     }
 }
 

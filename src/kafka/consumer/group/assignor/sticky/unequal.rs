@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::movements::Movements;
-use super::{Claims, NONE};
+use super::{Claims, Far, NONE};
 use crate::kafka::consumer::group::assignor::layout::{Assigned, Layout, Racks};
 
 #[derive(Debug)]
@@ -27,7 +27,7 @@ struct Balance<'a> {
     even: Option<bool>,
 }
 
-pub(super) fn assign(layout: &Layout<'_>, racks: Option<&Racks>, claims: &Claims) -> Assigned {
+pub(super) fn assign(layout: &Layout<'_>, racks: Option<&Racks>, far: Far, claims: &Claims) -> Assigned {
     let members = layout.members.len();
     let mut balance = Balance {
         layout,
@@ -44,9 +44,8 @@ pub(super) fn assign(layout: &Layout<'_>, racks: Option<&Racks>, claims: &Claims
     let mut must_revoke = false;
     for (member, owned) in claims.owned.iter().enumerate() {
         for p in owned {
-            if layout.does_read(member, layout.topic(*p))
-                && !racks.is_some_and(|racks| racks.is_far(member, *p))
-            {
+            let moves = far == Far::Moves && racks.is_some_and(|racks| racks.is_far(member, *p));
+            if layout.does_read(member, layout.topic(*p)) && !moves {
                 balance.give(*p, member);
             } else {
                 must_revoke = true;

@@ -172,21 +172,11 @@ proptest! {
     }
 
     #[test]
-    fn racks_cost_no_balance_and_are_met_where_that_is_free(group in group_of(true, true)) {
+    fn racks_cost_no_balance(group in group_of(true, true)) {
+        let mut blind = group.clone();
+        blind.members.iter_mut().for_each(|m| m.subscription.rack = None);
         for assignor in STICKY {
-            let mut blind = group.clone();
-            blind.members.iter_mut().for_each(|m| m.subscription.rack = None);
-            let near = |assigned: &Assigned| -> usize {
-                let is_near = |m: &Member, (topic, p): &Place| {
-                    let racks = &group.topics[topic].racks[usize::try_from(p.get()).unwrap()];
-                    m.subscription.rack.as_ref().is_none_or(|rack| racks.contains(rack))
-                };
-                group.members.iter().map(|m| assigned[&m.id].iter().filter(|p| is_near(m, p)).count()).sum()
-            };
-            let (with, without) = (group.assign(assignor), blind.assign(assignor));
-            prop_assert_eq!(sizes(&with), sizes(&without));
-            let all_near = group.members.iter().all(|m| m.subscription.rack == group.members[0].subscription.rack);
-            prop_assert!(!all_near || near(&with) == near(&without));
+            prop_assert_eq!(sizes(&group.assign(assignor)), sizes(&blind.assign(assignor)));
         }
     }
 
@@ -275,18 +265,24 @@ proptest! {
     }
 
     #[test]
-    fn cooperative_rounds_settle_soon(group in troubled(Assignor::CooperativeSticky, false)) {
+    fn cooperative_rounds_settle_soon(group in any::<bool>().prop_flat_map(|racked| troubled(Assignor::CooperativeSticky, racked))) {
         let mut group = group;
-        let mut last = None;
+        // Members join again as long as one of them had to let go of something.
         for generation in 4..8 {
             let assigned = group.assign(Assignor::CooperativeSticky);
+            let kept = group.members.iter().all(|m| set(&assigned[&m.id]).is_superset(&set(&m.subscription.owned)));
             group.take(Assignor::CooperativeSticky, &assigned, generation);
-            last = Some(assigned);
+            if !kept {
+                continue;
+            }
+            prop_assert_eq!(check_valid(&group, &assigned)?, group.places());
+            if group.members.iter().all(|m| m.subscription.rack.is_none()) {
+                check_even(&group, &assigned)?;
+                prop_assert_eq!(group.assign(Assignor::CooperativeSticky), assigned);
+            }
+            return Ok(());
         }
-        prop_assert_eq!(Some(group.assign(Assignor::CooperativeSticky)), last.clone());
-        let last = last.unwrap_or_default();
-        prop_assert_eq!(check_valid(&group, &last)?, group.places());
-        check_even(&group, &last)?;
+        prop_assert!(false, "four rounds, and still something moves");
     }
 
     #[test]
