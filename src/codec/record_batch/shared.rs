@@ -53,6 +53,7 @@ impl Span {
 
 impl SharedRecord {
     /// A record without anything.
+    #[cfg(any(test, feature = "kafka"))]
     pub(crate) const NOTHING: Self = Self {
         payload: Bytes::new(),
         offset: Offset(-1),
