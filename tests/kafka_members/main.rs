@@ -13,5 +13,6 @@ mod faults;
 mod health;
 #[path = "../common/member.rs"]
 mod member;
+mod reading;
 mod revoking;
 mod sharing;

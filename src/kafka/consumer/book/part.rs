@@ -25,6 +25,8 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(1);
 /// How often a batch that does not check out is fetched again before it counts as damaged at the broker.
 pub(super) const CORRUPT_RETRIES: u32 = 2;
+/// How many records may be settled beyond one that is not: at most 8 MiB a partition, where that many are.
+const MAX_OUTSTANDING: usize = 1 << 18;
 /// For how long a replica that the leader named is asked before the leader is asked again.
 const REPLICA_FOR: Duration = Duration::from_secs(300);
 /// A partition with this much fetched is not fetched further.
@@ -124,7 +126,8 @@ pub(crate) struct HeldBatch {
 impl Part {
     /// Assigned, its offset not known yet.
     pub(super) fn new((topic, partition): Place) -> Self {
-        let mut tracker = AckTracker::for_offsets(Assignment(0), Offset(0), Limits::default());
+        let limits = Limits::default().max_outstanding(MAX_OUTSTANDING);
+        let mut tracker = AckTracker::for_offsets(Assignment(0), Offset(0), limits);
         let _ = tracker.revoke();
         Self {
             topic,
