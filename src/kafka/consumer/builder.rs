@@ -94,9 +94,9 @@ impl<A> ConsumerBuilder<A> {
         self
     }
 
-    /// How many deliveries may be unsettled at once, those that wait to come again included. Default 1,000, at least
-    /// 1. Memory: each keeps the batch alive from which it was read. Of a partition, 262,144 may be settled beyond the oldest
-    /// one that is not, at 32 bytes each at most.
+    /// How many deliveries may be unsettled at once, those that wait to come again included. Default 1,000; not 0. Memory:
+    /// each keeps the batch alive from which it was read. Of a partition, 262,144 may be settled beyond the oldest one that
+    /// is not, at 32 bytes each at most.
     pub fn max_in_hand(mut self, n: usize) -> Self {
         self.max_in_hand = n;
         self
