@@ -10,15 +10,19 @@
 
 mod common;
 mod foreign;
+#[path = "common/member.rs"]
+mod member;
 
 use std::any::Any;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use common::unique;
 use foreign::{Client, On, Program, until};
+use member::{Acked, Worker};
 use muslin::codec::compression::Compression;
 use muslin::embedded::{Kafka, KafkaBuilder};
-use muslin::kafka::Record;
+use muslin::kafka::{Assignor, GroupProtocol, Record};
 use muslin::{Partition, Timestamp};
 use serde_json::{Value, json};
 
@@ -28,10 +32,10 @@ const FRANZ_GO: Program = Program::Go("kafka");
 const JAVA: Program = Program::Java("Kafka");
 
 foreign::tests! {
-    librdkafka CONFLUENT: codecs muslin_wrote idempotent transactions classic_group consumer_group topics groups cluster login;
-    aiokafka AIOKAFKA: codecs muslin_wrote idempotent transactions classic_group topics cluster login;
-    franz_go FRANZ_GO: codecs muslin_wrote idempotent transactions classic_group consumer_group topics groups cluster login;
-    java JAVA: codecs muslin_wrote idempotent transactions classic_group consumer_group topics groups cluster login;
+    librdkafka CONFLUENT: codecs muslin_wrote idempotent transactions classic_group consumer_group mixed_classic mixed_consumer topics groups cluster login;
+    aiokafka AIOKAFKA: codecs muslin_wrote idempotent transactions classic_group mixed_classic topics cluster login;
+    franz_go FRANZ_GO: codecs muslin_wrote idempotent transactions classic_group consumer_group mixed_classic mixed_consumer topics groups cluster login;
+    java JAVA: codecs muslin_wrote idempotent transactions classic_group consumer_group mixed_classic mixed_consumer topics groups cluster login;
 }
 
 fn start(program: Program, on: On) -> Client {
@@ -393,6 +397,78 @@ fn rebalance(client: &mut Client, protocol: &str) {
     fill(client, "fourth");
     client.ok("consumer", join("c"));
     settle(client, &["c"], "fourth", 4);
+}
+
+fn mixed_classic(client: &mut Client) {
+    mixed(client, "classic", GroupProtocol::Classic);
+}
+
+fn mixed_consumer(client: &mut Client) {
+    mixed(client, "consumer", GroupProtocol::Consumer);
+}
+
+/// A member of theirs and one of ours in one group: they share, each record goes to one of them, and each takes over from the
+/// other.
+fn mixed(client: &mut Client, protocol: &str, ours: GroupProtocol) {
+    let topic = client.topic("mixed", 4);
+    let group = unique("group");
+    client.ok("producer", json!({"name": "p"}));
+    let fill = |client: &mut Client| {
+        let records: Vec<Value> =
+            (0..4).map(|n| json!({"key": null, "value": "v", "partition": n})).collect();
+        client.ok("produce", json!({"name": "p", "topic": topic, "records": records}));
+    };
+    // Until theirs owns so many, ours the others, and so many records were read in all.
+    let acked = Acked::default();
+    let mut theirs: Vec<(i64, i64)> = Vec::new();
+    let mut settle = |client: &mut Client, worker: Option<&Worker>, own: usize, records: usize| {
+        until("a share for each, and all records", || {
+            let polled = client.ok("poll", json!({"name": "a"}));
+            let assigned: BTreeSet<i32> = serde_json::from_value(polled["assigned"].clone()).unwrap();
+            for record in polled["records"].as_array().unwrap() {
+                theirs.push((record["partition"].as_i64().unwrap(), record["offset"].as_i64().unwrap()));
+            }
+            let mine = worker.map(Worker::owned).unwrap_or_default();
+            let read = theirs.len() + acked.lock().unwrap().len();
+            let shared = assigned.len() == own && mine.len() == 4 - own && assigned.is_disjoint(&mine);
+            (shared && read >= records).then_some(())
+        });
+        let mut all: Vec<(i64, i64)> = theirs.clone();
+        for ((partition, offset), times) in acked.lock().unwrap().iter() {
+            assert_eq!(*times, 1, "partition {partition} offset {offset}");
+            all.push(((*partition).into(), *offset));
+        }
+        all.sort_unstable();
+        let rounds = i64::try_from(records / 4).unwrap();
+        let expected: Vec<(i64, i64)> = (0..4).flat_map(|p| (0..rounds).map(move |n| (p, n))).collect();
+        assert_eq!(all, expected, "each record once");
+    };
+    fill(client);
+    client.ok("consumer", json!({"name": "a", "group": group, "topics": [topic], "protocol": protocol}));
+    settle(client, None, 4, 4);
+    client.ok("commit_offsets", json!({"name": "a"}));
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    // All that the others know by default, so that there is one in common.
+    let assignors = [Assignor::CooperativeSticky, Assignor::Range, Assignor::RoundRobin, Assignor::Sticky];
+    let worker = runtime.block_on(async {
+        let muslin = muslin::kafka::Client::builder(client.address.as_str()).connect().await.unwrap();
+        let builder = muslin.consumer(group.as_str()).topics([topic.as_str()]).protocol(ours);
+        let builder =
+            builder.session_timeout(Duration::from_secs(6)).heartbeat_interval(Duration::from_millis(500));
+        let consumer = builder.assignors(assignors).build().await.unwrap();
+        Worker::start(consumer, std::sync::Arc::clone(&acked), Duration::ZERO)
+    });
+    settle(client, Some(&worker), 2, 4);
+    fill(client);
+    settle(client, Some(&worker), 2, 8);
+    client.ok("commit_offsets", json!({"name": "a"}));
+    runtime.block_on(worker.close());
+    settle(client, None, 4, 8);
+    fill(client);
+    settle(client, None, 4, 12);
+    client.ok("commit_offsets", json!({"name": "a"}));
+    client.ok("close", json!({"name": "a"}));
 }
 
 fn topics(client: &mut Client) {
