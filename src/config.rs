@@ -605,13 +605,13 @@ mod tests {
 
     #[test]
     fn what_has_no_effect_is_named_in_a_warning() {
-        let text = "key.serializer=x\nsession.timeout.ms=1\nretries=1\nsasl.username=u\nssl.ca.location=/x\nlinger.ms=5\n";
+        let text = "key.serializer=x\nmax.poll.records=1\nretries=1\nsasl.username=u\nssl.ca.location=/x\nlinger.ms=5\n";
         let warnings = Properties::parse(text, "f").unwrap().warnings();
         let all = warnings.join("\n");
         assert_eq!(warnings.len(), 5, "{all}");
         for part in [
             "f, line 1: `key.serializer` has no meaning here",
-            "f, line 2: `session.timeout.ms` has no effect in this build",
+            "f, line 2: `max.poll.records` has no effect in this build",
             "f, line 3: `retries` has no effect in this build",
             "f, line 4: `sasl.username` is ignored: security.protocol is plaintext",
         ] {
