@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use muslin::embedded::faults::Faults;
-use muslin::kafka::{Batch, Consumer, Record};
+use muslin::kafka::{Batch, Consumer, Record, Reset};
 use muslin::{ErrorKind, NodeId, Offset, Partition, Topic};
 
 use crate::bed::{BOTH, Bed, PARTITIONS, SECOND, TOPIC};
@@ -143,6 +143,36 @@ async fn after_a_crash_one_slow_record_comes_again_and_not_the_hundred_thousand_
         }
         assert_eq!(again, [0], "{protocol:?}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_group_without_offsets_begins_where_its_policy_says() {
+    let bed = Bed::new(Faults::new(1)).await;
+    send(&bed, 3).await;
+    tokio::time::sleep(3600 * SECOND).await;
+    let middle = bed.network.wall();
+    tokio::time::sleep(600 * SECOND).await;
+    send(&bed, 2).await;
+    let cases = [
+        (Reset::Earliest, Some(0)),
+        (Reset::Timestamp(middle), Some(3)),
+        (Reset::Duration(1800 * SECOND), Some(3)),
+        (Reset::Duration(5000 * SECOND), Some(0)),
+        (Reset::Duration(SECOND / 1000), None),
+        (Reset::Latest, None),
+    ];
+    for (n, (reset, expected)) in cases.into_iter().enumerate() {
+        let group = format!("fresh-{n}");
+        let mut consumer = bed.client.consumer(group).topics([TOPIC]).reset(reset).build().await.unwrap();
+        let next = tokio::time::timeout(30 * SECOND, consumer.next()).await.ok();
+        let first = next.map(|next| next.unwrap().unwrap().offset().0);
+        assert_eq!(first, expected, "{reset:?}");
+        consumer.close(30 * SECOND).await.unwrap();
+    }
+    let mut consumer =
+        bed.client.consumer("fresh").topics([TOPIC]).reset(Reset::Error).build().await.unwrap();
+    let e = consumer.next().await.unwrap().unwrap_err();
+    assert!(e.kind() == ErrorKind::NotFound && e.to_string().contains("no committed offset"), "{e}");
 }
 
 #[tokio::test(start_paused = true)]

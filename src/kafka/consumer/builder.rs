@@ -454,10 +454,7 @@ impl ConsumerBuilder<ByHand> {
         places: &[Place],
     ) -> Result<Vec<(Place, Offset, Option<String>)>> {
         let inner = &self.client.inner;
-        let reset = match self.reset {
-            Reset::Earliest | Reset::Error => At::Earliest,
-            Reset::Latest => At::Latest,
-        };
+        let reset = self.reset.at(inner.nature.wall()).unwrap_or(At::Earliest);
         let at = match start {
             Some(StartAt::Offset(offset)) => {
                 if offset.0 < 0 {

@@ -23,7 +23,7 @@ use super::{Isolation, Reset, fetch};
 use crate::delivery::Commit;
 use crate::kafka::client::{Client, lock};
 use crate::kafka::group::{Committed, Wanted};
-use crate::kafka::offsets::{At, Place};
+use crate::kafka::offsets::Place;
 use crate::{Error, ErrorKind, NodeId, Offset, Result, Topic};
 
 /// Between two tries of a commit, and of looking for committed offsets.
@@ -147,19 +147,15 @@ impl Shared {
 
     /// The offset that the reset policy gives for a partition whose offset is not in the log.
     async fn reset_offset(&self, place: &Place, lost: Offset) -> Result<Offset> {
-        let at = match self.reset {
-            Reset::Earliest => At::Earliest,
-            Reset::Latest => At::Latest,
-            Reset::Error => {
-                let (topic, partition) = place;
-                return Err(Error::new(
-                    ErrorKind::NotFound,
-                    format!(
-                        "topic {topic} partition {partition}: offset {lost} is not in the log any more, and the \
-                         reset policy is to stop; start from another offset or choose another policy"
-                    ),
-                ));
-            }
+        let Some(at) = self.reset.at(self.client.inner.nature.wall()) else {
+            let (topic, partition) = place;
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!(
+                    "topic {topic} partition {partition}: offset {lost} is not in the log any more, and the reset \
+                     policy is to stop; start from another offset or choose another policy"
+                ),
+            ));
         };
         let found = self.client.inner.list_offsets(vec![place.clone()], at, self.isolation).await?;
         found.get(place).copied().ok_or_else(|| {
@@ -175,16 +171,12 @@ impl Shared {
         let missing: Vec<Place> = places.iter().filter(|p| !stored.contains_key(*p)).cloned().collect();
         let mut found: Firsts =
             stored.into_iter().map(|(place, c)| (place, Ok((c.offset, c.metadata)))).collect();
-        let at = match self.reset {
-            Reset::Earliest => At::Earliest,
-            Reset::Latest => At::Latest,
-            Reset::Error => {
-                found.extend(missing.into_iter().map(|place| {
-                    let e = super::no_stored_offset(group, &place);
-                    (place, Err(e))
-                }));
-                return Ok(found);
-            }
+        let Some(at) = self.reset.at(inner.nature.wall()) else {
+            found.extend(missing.into_iter().map(|place| {
+                let e = super::no_stored_offset(group, &place);
+                (place, Err(e))
+            }));
+            return Ok(found);
         };
         if !missing.is_empty() {
             let offsets = inner.list_offsets(missing, at, self.isolation).await?;

@@ -46,7 +46,7 @@ pub use notice::{Rebalance, Rebalances};
 use self::book::{Book, Next, Opened};
 use self::driver::Shared;
 use super::client::lock;
-use super::offsets::Place;
+use super::offsets::{At, Place};
 use crate::{Error, ErrorKind, Offset, Partition, Result, Timestamp, Topic};
 
 /// The reader looks at the clock once in so many records.
@@ -77,8 +77,28 @@ pub enum Reset {
     Earliest,
     /// Skip to the end: what was written meanwhile is never seen.
     Latest,
+    /// Read from the first record at or after this time; from the end where there is none.
+    Timestamp(Timestamp),
+    /// Read what was written in the last so long (KIP-1106), by the client's time of day.
+    Duration(Duration),
     /// Stop the partition with an error; without a stored offset, the consumer does not start.
     Error,
+}
+
+impl Reset {
+    /// Where to look, at this time of day; `None`: nowhere, it is an error.
+    pub(crate) fn at(self, now: Timestamp) -> Option<At> {
+        match self {
+            Self::Earliest => Some(At::Earliest),
+            Self::Latest => Some(At::Latest),
+            Self::Timestamp(time) => Some(At::Timestamp(time)),
+            Self::Duration(ago) => {
+                let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
+                Some(At::Timestamp(Timestamp(now.0.saturating_sub(ago).max(0))))
+            }
+            Self::Error => None,
+        }
+    }
 }
 
 /// Which records of transactions are seen.
