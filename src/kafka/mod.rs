@@ -24,7 +24,7 @@
 //!             the cluster, transactions, users, rights
 //! lag         how far groups are behind, in records and in time, and whether they get anywhere
 //! producer    idempotent, acks=all, batched; `enqueue` keeps order, `Queued` resolves exactly once
-//! consumer    partitions assigned by hand, committed offsets of a group without membership
+//! consumer    a member of a group by either protocol, or with partitions assigned by hand; deliveries and batches
 //! group       a group's coordinator and committed offsets
 //! offsets     first, last and by time
 //! nature      the time of day and chance, both can be given

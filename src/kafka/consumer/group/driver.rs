@@ -455,7 +455,10 @@ async fn ask_classic(
         let answer = inner.describe(Question::Topics(&topics), false).await?;
         return Ok(Answer::Shapes(read_shapes(&answer)));
     }
-    let link = lane.link(inner.coordinator(&settings.group).await?).await?;
+    let node = inner.coordinator(&settings.group).await?;
+    // A connection answers one request after the other, and a JoinGroup may wait for the whole group: a farewell goes past it.
+    let link =
+        if matches!(ask, Ask::Leave { .. }) { inner.link(node).await? } else { lane.link(node).await? };
     match ask {
         Ask::Shapes(_) => Err(Error::new(ErrorKind::Internal, "not for the coordinator")),
         Ask::Join { member, protocols } => {
