@@ -34,7 +34,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use super::member::{Event, Holdings, Identity, Pause, Settings, Standing, sorted};
+use super::member::{Event, Holdings, Identity, Lease, Pause, Settings, Standing, sorted};
 use super::protocol::{Assignment, Subscription};
 use super::{Assignor, assignor};
 use crate::kafka::errors;
@@ -124,10 +124,8 @@ pub(crate) struct Classic {
     /// The leader's: what it assigned by.
     shapes: Option<BTreeMap<Topic, TopicShape>>,
     beat_at: Instant,
-    /// When the last question was asked that the coordinator took.
-    alive: Option<Instant>,
-    /// When the last one was asked that it took while no rebalance had begun that this member has not joined.
-    quiet: Option<Instant>,
+    /// Quiet while no rebalance has begun that this member has not joined.
+    lease: Lease,
     pause: Pause,
 }
 
@@ -146,8 +144,7 @@ impl Classic {
             rejoin: false,
             shapes: None,
             beat_at: now,
-            alive: None,
-            quiet: None,
+            lease: Lease::default(),
             pause: Pause::default(),
         }
     }
@@ -226,22 +223,15 @@ impl Classic {
         self.holdings.poll_event()
     }
 
-    /// Until when the coordinator keeps this member for certain: for its session, and for as long as a rebalance waits for it
-    /// that may have begun after the last quiet answer. After it, others may own its partitions. `None` without an
-    /// assignment.
+    /// Until when the coordinator keeps this member for certain; `None` without an assignment.
     pub(crate) fn lease(&self) -> Option<Instant> {
-        let session = self.alive? + self.settings.session_timeout;
-        Some(self.quiet.map_or(session, |quiet| session.min(quiet + self.settings.rebalance_timeout)))
+        self.lease.until(&self.settings)
     }
 
     /// Who commits; `None` where nobody may.
     pub(crate) fn identity(&self) -> Option<Identity> {
-        let may = self.generation >= 0 && !matches!(self.state, State::Ended);
-        may.then(|| Identity {
-            member: self.member.clone(),
-            instance: self.settings.instance.clone(),
-            epoch: self.generation,
-        })
+        let may = self.generation >= 0 && self.state != State::Ended;
+        may.then(|| self.settings.identity(&self.member, self.generation))
     }
 
     pub(crate) fn standing(&self) -> Standing {
@@ -265,7 +255,7 @@ impl Classic {
             return;
         }
         self.holdings.clear();
-        self.alive = None;
+        self.lease.end();
         let silent = self.settings.instance.is_some() || self.member.is_empty();
         self.state = if silent { State::Ended } else { State::Leaving };
     }
@@ -362,7 +352,7 @@ impl Classic {
             self.state = State::Ended;
             return self.holdings.fail(Error::new(ErrorKind::Malformed, e));
         };
-        self.alive = Some(asked.at);
+        self.lease.handle_good(asked.at);
         self.beat_at = now + self.settings.heartbeat_interval;
         self.member = joined.member;
         self.generation = joined.generation;
@@ -414,8 +404,8 @@ impl Classic {
             }
         };
         self.pause.handle_success();
-        self.alive = Some(asked.at);
-        self.quiet = Some(asked.at);
+        self.lease.handle_good(asked.at);
+        self.lease.handle_quiet(asked.at);
         self.beat_at = now + self.settings.heartbeat_interval;
         let mut assigned = assignment.partitions;
         assigned.sort();
@@ -434,12 +424,12 @@ impl Classic {
         match Code::try_from_code(code) {
             None if code == 0 => {
                 self.pause.handle_success();
-                self.alive = Some(asked.at);
-                self.quiet = Some(asked.at);
+                self.lease.handle_good(asked.at);
+                self.lease.handle_quiet(asked.at);
             }
             Some(Code::RebalanceInProgress) => {
                 self.pause.handle_success();
-                self.alive = Some(asked.at);
+                self.lease.handle_good(asked.at);
                 self.rejoin = true;
             }
             _ => self.handle_code(code, now, asked),
@@ -477,8 +467,7 @@ impl Classic {
     fn lose(&mut self, forgotten: bool) {
         self.holdings.lose();
         self.generation = -1;
-        self.alive = None;
-        self.quiet = None;
+        self.lease.end();
         self.shapes = None;
         self.state = State::Unjoined;
         if forgotten {
@@ -510,7 +499,7 @@ impl Classic {
         };
         self.state = State::Ended;
         self.generation = -1;
-        self.alive = None;
+        self.lease.end();
         self.holdings.fail(errors::broker(code, what).retryable(false));
     }
 

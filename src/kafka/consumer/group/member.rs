@@ -32,6 +32,13 @@ pub(crate) struct Settings {
     pub(crate) pattern: Option<String>,
 }
 
+impl Settings {
+    /// This member under an id of the coordinator's or its own, and the generation or member epoch.
+    pub(super) fn identity(&self, member: &str, epoch: i32) -> Identity {
+        Identity { member: member.to_owned(), instance: self.instance.clone(), epoch }
+    }
+}
+
 /// Who a member is to its coordinator: what its commits carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Identity {
@@ -65,6 +72,38 @@ pub(crate) enum Standing {
     In,
     /// Left, or failed for good.
     Ended,
+}
+
+/// For how long the coordinator keeps a member for certain: after that, others may own its partitions.
+#[derive(Debug, Default)]
+pub(super) struct Lease {
+    /// When the last question was asked that the coordinator took.
+    alive: Option<Instant>,
+    /// When the last one was asked after whose answer it waited for nothing of this member.
+    quiet: Option<Instant>,
+}
+
+impl Lease {
+    /// A question of then was answered well.
+    pub(super) fn handle_good(&mut self, asked: Instant) {
+        self.alive = Some(asked);
+    }
+
+    /// And the coordinator waits for nothing.
+    pub(super) fn handle_quiet(&mut self, asked: Instant) {
+        self.quiet = Some(asked);
+    }
+
+    pub(super) fn end(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The end of the session, or of the time that a rebalance waits that may have begun after the last quiet answer.
+    /// `None` where nothing is held.
+    pub(super) fn until(&self, settings: &Settings) -> Option<Instant> {
+        let session = self.alive? + settings.session_timeout;
+        Some(self.quiet.map_or(session, |quiet| session.min(quiet + settings.rebalance_timeout)))
+    }
 }
 
 /// Pauses after failures.

@@ -29,7 +29,7 @@ use kafka_protocol::ResponseError as Code;
 use uuid::Uuid;
 
 use super::classic::is_final;
-use super::member::{Event, Holdings, Identity, Pause, Settings, Standing, sorted};
+use super::member::{Event, Holdings, Identity, Lease, Pause, Settings, Standing, sorted};
 use crate::kafka::errors;
 use crate::kafka::offsets::Place;
 use crate::{Error, Partition, Topic};
@@ -124,9 +124,8 @@ pub(crate) struct Modern {
     asked: Option<Asked>,
     interval: Duration,
     beat_at: Instant,
-    alive: Option<Instant>,
-    /// When the last question was asked after whose answer the coordinator waited for nothing of this member.
-    quiet: Option<Instant>,
+    /// Quiet while no target is to be reached.
+    lease: Lease,
     pause: Pause,
     /// Since when a static member waits for the session of the one before to end.
     unreleased: Option<Instant>,
@@ -151,8 +150,7 @@ impl Modern {
             asked: None,
             interval: Duration::from_secs(5),
             beat_at: now,
-            alive: None,
-            quiet: None,
+            lease: Lease::default(),
             pause: Pause::default(),
             unreleased: None,
         }
@@ -231,22 +229,16 @@ impl Modern {
         self.holdings.poll_event()
     }
 
-    /// Until when the coordinator keeps this member for certain: for its session, if its timeout is the one that was set
-    /// here (the protocol does not tell), and for as long as it waits for a target to be reached that it may have given
-    /// after the last quiet answer.
+    /// Until when the coordinator keeps this member for certain, if its session timeout is the one that was set here (the
+    /// protocol does not tell); `None` without an assignment.
     pub(crate) fn lease(&self) -> Option<Instant> {
-        let session = self.alive? + self.settings.session_timeout;
-        Some(self.quiet.map_or(session, |quiet| session.min(quiet + self.settings.rebalance_timeout)))
+        self.lease.until(&self.settings)
     }
 
     /// Who commits; `None` where nobody may.
     pub(crate) fn identity(&self) -> Option<Identity> {
         let may = self.epoch > 0 && matches!(self.state, State::Member | State::Leaving);
-        may.then(|| Identity {
-            member: self.member.clone(),
-            instance: self.settings.instance.clone(),
-            epoch: self.epoch,
-        })
+        may.then(|| self.settings.identity(&self.member, self.epoch))
     }
 
     pub(crate) fn standing(&self) -> Standing {
@@ -274,7 +266,7 @@ impl Modern {
         // Asked once, the coordinator may know this member even if its answer did not come.
         let known = self.state == State::Member || self.asked.is_some();
         self.state = if known { State::Leaving } else { State::Ended };
-        self.alive = None;
+        self.lease.end();
         self.holdings.clear();
         self.ids.clear();
     }
@@ -342,7 +334,7 @@ impl Modern {
         }
         self.pause.handle_success();
         self.unreleased = None;
-        self.alive = Some(asked.at);
+        self.lease.handle_good(asked.at);
         self.interval = beaten.interval.clamp(SHORTEST, LONGEST);
         self.beat_at = asked.at + self.interval;
         self.full = false;
@@ -358,7 +350,7 @@ impl Modern {
             self.target = Some(target.into_iter().collect());
             self.reconcile(now);
         } else if !self.holdings.is_releasing() && !self.is_news() {
-            self.quiet = Some(asked.at);
+            self.lease.handle_quiet(asked.at);
         }
     }
 
@@ -422,8 +414,7 @@ impl Modern {
         self.told = None;
         self.full = true;
         self.epoch = 0;
-        self.alive = None;
-        self.quiet = None;
+        self.lease.end();
         self.state = State::Joining;
         self.beat_at = now;
     }
@@ -451,7 +442,7 @@ impl Modern {
         let what = if message.is_empty() { what } else { format!("{what} ({message})") };
         self.state = State::Ended;
         self.ids.clear();
-        self.alive = None;
+        self.lease.end();
         self.holdings.fail(errors::broker(code, what).retryable(false));
     }
 }
