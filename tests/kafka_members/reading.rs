@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use muslin::embedded::faults::Faults;
-use muslin::kafka::{Batch, Consumer, Record, Reset};
+use muslin::kafka::{Batch, Consumer, Record, Reset, StartAt};
 use muslin::{ErrorKind, NodeId, Offset, Partition, Topic};
 
 use crate::bed::{BOTH, Bed, PARTITIONS, SECOND, TOPIC};
@@ -222,22 +222,28 @@ async fn after_a_seek_reading_goes_on_there_and_what_was_in_hand_is_stale() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_log_that_was_cut_back_is_read_again_from_where_it_parted() {
+/// Ten records are read; then the new leader never had the last four, and five others come.
+async fn cut_back(reset: Reset) -> (Bed, Consumer) {
     let bed = Bed::new(Faults::new(1)).await;
     send(&bed, 6).await;
     send(&bed, 4).await;
-    let mut consumer = bed.builder(BOTH[1]).build().await.unwrap();
+    let simple = bed.client.simple_consumer().partition(TOPIC, Partition(0)).start(StartAt::Earliest);
+    let mut consumer = simple.reset(reset).build().await.unwrap();
     for offset in 0..10 {
         let delivery = consumer.next().await.unwrap().unwrap();
         assert_eq!(delivery.offset(), Offset(offset));
         delivery.ack();
     }
-    // The new leader never had the last four; others take their places.
     let leader = bed.kafka.leader(TOPIC, Partition(0)).unwrap().unwrap();
     let to = NodeId(leader.0 % 3 + 1);
     bed.kafka.move_leader_losing(TOPIC, Partition(0), to, 4).unwrap();
     send(&bed, 5).await;
+    (bed, consumer)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_was_cut_back_is_read_again_from_where_it_parted() {
+    let (_bed, mut consumer) = cut_back(Reset::Earliest).await;
     let mut again = Vec::new();
     while let Ok(next) = tokio::time::timeout(20 * SECOND, consumer.next()).await {
         let delivery = next.unwrap().unwrap();
@@ -246,6 +252,17 @@ async fn a_log_that_was_cut_back_is_read_again_from_where_it_parted() {
     }
     assert_eq!(again, [6, 7, 8, 9, 10], "all that is new is read");
     consumer.close(30 * SECOND).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_was_cut_back_stops_who_wants_to_be_told() {
+    let (_bed, mut consumer) = cut_back(Reset::Error).await;
+    let e = consumer.next().await.unwrap().unwrap_err();
+    let said = e.to_string();
+    assert!(e.kind() == ErrorKind::Conflict && said.contains("cut back to offset 6"), "{e}");
+    // It goes on where it is told to.
+    consumer.seek(&topic(), Partition(0), Offset(6)).unwrap();
+    assert_eq!(consumer.next().await.unwrap().unwrap().offset(), Offset(6));
 }
 
 #[tokio::test(start_paused = true)]

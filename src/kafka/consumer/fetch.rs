@@ -8,14 +8,14 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, Forgot
 use kafka_protocol::messages::{BrokerId, FetchRequest, FetchResponse};
 use tokio::time::Instant;
 
-use super::Isolation;
 use super::book::{Ask, Fetch, Fetched};
 use super::driver::Shared;
 use super::session::{ENDED, Plan, Session};
+use super::{Isolation, Reset};
 use crate::kafka::client::{OwnLane, lock, text, topic_name};
 use crate::kafka::errors;
 use crate::kafka::offsets::Place;
-use crate::{ErrorKind, LeaderEpoch, NodeId, Offset, Partition, ProducerId, Result, Topic};
+use crate::{Error, ErrorKind, LeaderEpoch, NodeId, Offset, Partition, ProducerId, Result, Topic};
 
 const OFFSET_OUT_OF_RANGE: i16 = 1;
 /// How long a broker may hold a fetch back when there is nothing to read.
@@ -106,8 +106,8 @@ pub(super) fn handle(
             session.handle_answer(answer.session_id);
             answer
         }
-        // The session is gone: at once under a new one.
-        Ok(answer) if ENDED.contains(&answer.error_code) => {
+        // The session is gone: at once under a new one. A broker that says so where there was none has failed.
+        Ok(answer) if session.is_held() && ENDED.contains(&answer.error_code) => {
             session.reset();
             return stale;
         }
@@ -137,7 +137,14 @@ pub(super) fn handle(
             let Some(ask) = left.remove(&(topic.clone(), Partition(p.partition_index))) else { continue };
             let diverging = &p.diverging_epoch;
             match p.error_code {
-                0 if diverging.end_offset >= 0 => book.handle_truncated(ask, Offset(diverging.end_offset)),
+                0 if diverging.end_offset >= 0 => {
+                    let to = Offset(diverging.end_offset);
+                    if shared.reset == Reset::Error && to < ask.offset {
+                        book.handle_fault(ask.part, truncated(ask, to));
+                    } else {
+                        book.handle_truncated(ask, to);
+                    }
+                }
                 0 => {
                     let aborted = p.aborted_transactions.unwrap_or_default();
                     let end = match shared.isolation {
@@ -183,4 +190,17 @@ pub(super) fn handle(
         }
     }
     stale
+}
+
+/// The log was cut back, and the reset policy is to stop.
+fn truncated(ask: &Ask, to: Offset) -> Error {
+    let (topic, partition) = &ask.place;
+    Error::new(
+        ErrorKind::Conflict,
+        format!(
+            "topic {topic} partition {partition}: the log was cut back to offset {to} under what was read up to {}, and \
+             the reset policy is to stop; seek to where reading shall go on, or choose another policy",
+            ask.offset
+        ),
+    )
 }

@@ -70,6 +70,9 @@ pub enum StartAt {
 }
 
 /// What happens where there is no stored offset, or the offset is no longer in the log.
+///
+/// A log that was cut back under what was read (an unclean election, KIP-320) is read on from where it parted, with a
+/// warning; only [`Reset::Error`] stops there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Reset {
     /// Read from the first offset that is still there: nothing is skipped, much may come again.
