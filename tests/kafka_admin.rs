@@ -2,10 +2,14 @@
 //! real one alone: the embedded one has none.
 #![allow(clippy::disallowed_methods, reason = "tests read clocks")]
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail the test")]
+#[macro_use]
+#[path = "common/both.rs"]
+mod both;
 mod common;
 
 use std::time::{Duration, Instant};
 
+use both::says;
 use muslin::embedded::Kafka;
 use muslin::embedded::faults::{Action, Rule};
 use muslin::kafka::{
@@ -61,35 +65,6 @@ impl Bed {
         let lag = self.client.lag().group(group).isolation(Isolation::ReadCommitted).once().await.unwrap();
         lag.partitions[0].end.unwrap()
     }
-}
-
-/// An error of this kind with these words.
-#[track_caller]
-fn says(error: &Error, kind: ErrorKind, words: &[&str]) {
-    let report = error.report();
-    assert_eq!((error.kind(), error.is_ambiguous()), (kind, false), "{report}");
-    for word in words {
-        assert!(report.contains(word), "{word:?} is not in: {report}");
-    }
-}
-
-/// Each test twice.
-macro_rules! on_both {
-    ($(async fn $name:ident($bed:ident) $body:block)*) => {
-        $(async fn $name($bed: Bed) $body)*
-        mod embedded {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(super::Bed::embedded().await).await;
-            })*
-        }
-        mod real {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(super::Bed::real().await).await;
-            })*
-        }
-    };
 }
 
 on_both! {

@@ -2,16 +2,20 @@
 //! with Java's consumers as members, against Kafka's own tool. What needs a fault is asked of the embedded one alone.
 #![allow(clippy::disallowed_methods, reason = "tests read clocks")]
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail the test")]
+#[macro_use]
+#[path = "common/both.rs"]
+mod both;
 mod common;
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use both::says;
 use muslin::embedded::Kafka;
 use muslin::embedded::faults::{Action, Rule};
 use muslin::kafka::{Admin, Client, GroupKind, GroupState, LagState, NewTopic, OffsetPlan, Record, ResetTo};
-use muslin::{Error, ErrorKind, Offset, Partition, Timestamp, Topic};
+use muslin::{ErrorKind, Offset, Partition, Timestamp, Topic};
 
 /// A broker, and a client of it.
 struct Bed {
@@ -137,37 +141,8 @@ fn now() -> i64 {
     since.as_millis() as i64
 }
 
-/// An error of this kind with these words.
-#[track_caller]
-fn says(error: &Error, kind: ErrorKind, words: &[&str]) {
-    let report = error.report();
-    assert_eq!((error.kind(), error.is_ambiguous()), (kind, false), "{report}");
-    for word in words {
-        assert!(report.contains(word), "{word:?} is not in: {report}");
-    }
-}
-
 fn targets(plan: &OffsetPlan) -> Vec<i64> {
     plan.moves().iter().map(|m| m.to.get()).collect()
-}
-
-/// Each test twice.
-macro_rules! on_both {
-    ($(async fn $name:ident($bed:ident) $body:block)*) => {
-        $(async fn $name($bed: Bed) $body)*
-        mod embedded {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(super::Bed::embedded().await).await;
-            })*
-        }
-        mod real {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(super::Bed::real().await).await;
-            })*
-        }
-    };
 }
 
 on_both! {

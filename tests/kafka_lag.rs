@@ -2,6 +2,9 @@
 //! needs a fault or counts requests is asked of the embedded one alone.
 #![allow(clippy::disallowed_methods, reason = "tests read clocks")]
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail the test")]
+#[macro_use]
+#[path = "common/both.rs"]
+mod both;
 mod common;
 
 use std::pin::Pin;
@@ -90,25 +93,6 @@ fn now() -> i64 {
 /// Committed, end, lag, state.
 fn short(lag: &PartitionLag) -> (Option<i64>, Option<i64>, Option<u64>, LagState) {
     (lag.committed.map(Offset::get), lag.end.map(Offset::get), lag.lag, lag.state)
-}
-
-/// Each test twice.
-macro_rules! on_both {
-    ($(async fn $name:ident($bed:ident) $body:block)*) => {
-        $(async fn $name($bed: Bed) $body)*
-        mod embedded {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(super::Bed::embedded().await).await;
-            })*
-        }
-        mod real {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(super::Bed::real().await).await;
-            })*
-        }
-    };
 }
 
 on_both! {

@@ -2,11 +2,15 @@
 //! and what a user reads when it goes wrong. What needs a fault is asked of the embedded one alone.
 #![allow(clippy::disallowed_methods, reason = "tests read clocks")]
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, reason = "helpers of tests fail the test")]
+#[macro_use]
+#[path = "common/both.rs"]
+mod both;
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use both::says;
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::{
@@ -19,7 +23,7 @@ use muslin::embedded::sim::Network;
 use muslin::kafka::{
     Admin, Client, ConfigChange, ConfigSource, Connect, Connecting, Io, NewTopic, Producer, Record,
 };
-use muslin::{Error, ErrorKind, Partition, Topic};
+use muslin::{ErrorKind, Partition, Topic};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -70,35 +74,6 @@ impl Bed {
 
 fn name(prefix: &str) -> Topic {
     Topic::new(common::unique(prefix)).unwrap()
-}
-
-/// A certain error of this kind with these words.
-#[track_caller]
-fn says(error: &Error, kind: ErrorKind, words: &[&str]) {
-    let report = error.report();
-    assert_eq!((error.kind(), error.is_ambiguous()), (kind, false), "{report}");
-    for word in words {
-        assert!(report.contains(word), "{word:?} is not in: {report}");
-    }
-}
-
-/// Each test twice.
-macro_rules! on_both {
-    ($(async fn $name:ident($bed:ident) $body:block)*) => {
-        $(async fn $name($bed: Bed) $body)*
-        mod embedded {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(super::Bed::embedded().await).await;
-            })*
-        }
-        mod real {
-            $(#[tokio::test]
-            async fn $name() {
-                super::$name(super::Bed::real().await).await;
-            })*
-        }
-    };
 }
 
 on_both! {
