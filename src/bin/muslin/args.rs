@@ -134,12 +134,14 @@ Examples:
 
 Without -f and -J the value is printed, and a line feed. A format may hold %t topic, %p partition, %o offset, %k key,
 %s value, %T timestamp, %h headers, %S and %K the sizes of value and key (-1: null), %%, \\n \\r \\t \\xHH; nothing is
-added to it. With -g, what was printed is committed and what was not is not.")]
+added to it. With -g, what was printed is committed and what was not is not; it is a member of
+the group and shares the partitions with the others, unless -p or another -o than stored names what to read: then the group must
+have no members, or nothing is committed.")]
 pub(crate) struct Consume {
     /// A topic; several may be given
     #[arg(short, long, value_name = "TOPIC", required = true, num_args = 1..)]
     pub(crate) topic: Vec<String>,
-    /// Commit what is printed for this group, and go on from there
+    /// Join this group: share the partitions with its members, go on where it has committed, commit what is printed
     #[arg(short, long, value_name = "GROUP")]
     pub(crate) group: Option<String>,
     /// Where to begin: beginning, end, stored (what -g committed), an offset, or @TIME (ms since 1970, or ISO 8601)

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::record::{Headers, Record};
 use crate::{Offset, Timestamp};
 
-/// A [`Record`] that owns a handle on its batch's memory: what [`Record::share_all`] gives. 64 bytes, no allocation.
+/// A [`Record`] that owns a handle on its batch's memory: what [`Record::share_all`] gives. 80 bytes on 64-bit machines, no allocation.
 ///
 /// It keeps the bytes of its batch's records alive (those of a whole fetch answer, where they were not compressed). To keep
 /// one for long, copy what is wanted of it.
@@ -156,6 +156,7 @@ mod tests {
         assert!(span.contains(&value.as_ptr()) && value == "value", "no copy");
         assert_eq!(shared[1].value_bytes().unwrap(), "");
         assert_eq!(shared[1].key_bytes(), None);
+        assert!(size_of::<SharedRecord>() <= 80, "{}", size_of::<SharedRecord>());
         assert_eq!((SharedRecord::NOTHING.key(), SharedRecord::NOTHING.headers().count()), (None, 0));
     }
 }
