@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muslin::ErrorKind;
 use muslin::embedded::faults::{Action, Faults, Rule};
-use muslin::kafka::GroupProtocol;
+use muslin::kafka::{Client, GroupProtocol, Rebalance};
 
 use crate::bed::{BOTH, Bed, PARTITIONS, SECOND};
 use crate::member::{Worker, until_shared};
@@ -183,5 +183,41 @@ async fn a_member_that_nobody_hears_reads_nothing_until_it_knows_what_it_owns() 
         assert_eq!(bed.repeated(), 0, "{protocol:?}");
         near.close().await;
         away.close().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_does_not_get_through_does_not_cost_a_member_its_place() {
+    for protocol in BOTH {
+        let bed = Bed::new(Faults::new(1)).await;
+        bed.fill(1).await;
+        let client = Client::builder(bed.kafka.bootstrap())
+            .connector(bed.network.connector("patient"))
+            .request_timeout(120 * SECOND)
+            .connect()
+            .await
+            .unwrap();
+        let builder = crate::bed::member(&client, protocol).commit_interval(3600 * SECOND);
+        let mut first =
+            builder.settle_timeout(5 * SECOND).rebalance_timeout(20 * SECOND).build().await.unwrap();
+        let mut rebalances = first.rebalances();
+        for _ in 0..ALL {
+            first.next().await.unwrap().unwrap().ack();
+        }
+        let rule = Rule::new("OffsetCommit", Action::Error(14)).unwrap();
+        bed.kafka.faults(|f| f.add(rule.name("loading"))).unwrap();
+        let second = bed.builder(protocol).rebalance_timeout(20 * SECOND).settle_timeout(5 * SECOND);
+        let second = second.build().await.unwrap();
+        tokio::time::sleep(100 * SECOND).await;
+        bed.kafka.faults(|f| f.remove("loading"));
+        first.close(30 * SECOND).await.unwrap();
+        let mut notices = Vec::new();
+        while let Some(notice) = rebalances.next().await {
+            notices.push(notice);
+        }
+        let lost = notices.iter().any(|n| matches!(n, Rebalance::Lost(_)));
+        let gone = notices.iter().any(|n| matches!(n, Rebalance::Revoked { .. }));
+        assert!(gone && !lost, "{protocol:?}: {notices:?}");
+        second.close(30 * SECOND).await.unwrap();
     }
 }

@@ -133,7 +133,10 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             (ready, book.poll_release_timeout().filter(|_| release.is_none()))
         };
         if !released.is_empty() {
-            release = Some(Box::pin(let_go(Arc::clone(&shared), released)));
+            // The group waits for this member after it has settled: a commit that does not get through must not cost it
+            // its place, and with it all that it has.
+            let limit = member.settings.rebalance_timeout.saturating_sub(member.settle_timeout) / 2;
+            release = Some(Box::pin(let_go(Arc::clone(&shared), limit, released)));
         }
         if look.is_none() && now >= look_at {
             look = look_again(&shared, member);
@@ -239,9 +242,17 @@ fn pass_on(
 }
 
 /// Commits what these partitions have, then makes their receipts stale.
-async fn let_go(shared: Arc<Shared>, places: Vec<Place>) -> Vec<Place> {
-    if let Err(e) = shared.commit().await {
-        tracing::warn!(error = %e.report(), "the commit before partitions go failed: what it held comes again to their next owner");
+async fn let_go(shared: Arc<Shared>, limit: Duration, places: Vec<Place>) -> Vec<Place> {
+    let why = match tokio::time::timeout(limit, shared.commit()).await {
+        Ok(Ok(())) => None,
+        Ok(Err(e)) => Some(e.report()),
+        Err(_) => Some(format!("not within {limit:?}")),
+    };
+    if let Some(why) = why {
+        tracing::warn!(
+            why,
+            "the commit before partitions go failed: what it held comes again to their next owner"
+        );
     }
     let unsettled = lock(&shared.book).finish(&places);
     if unsettled > 0 {
