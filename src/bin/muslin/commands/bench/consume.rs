@@ -84,8 +84,7 @@ pub(crate) async fn consume(context: Context, args: ConsumeArgs) -> Outcome {
     }
     let _ = consumer.close(CLOSE).await;
     let _ = client.close().await;
-    let op = if args.per_record { "consume-per-record" } else { "consume" };
-    let run = Run { op, codec: &args.codec, size: args.size, check: Some(reading.bytes) };
+    let run = Run { op: "consume", codec: &args.codec, size: args.size, check: Some(reading.bytes) };
     run.tell(&context, &tally, cost, None);
     Ok(if context.stop.is_asked() { Ended::Interrupted } else { tally.ended() })
 }
